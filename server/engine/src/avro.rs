@@ -1,0 +1,1 @@
+//! Avro: schemas, frames, and a decoder of our own straight into Arrow.

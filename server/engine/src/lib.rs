@@ -1,0 +1,19 @@
+//! The pure core of Millpond: no I/O, no clock, no async, no randomness.
+//!
+//! Records come in as bytes with their addresses, rows go out with their keys, and everything that
+//! decides between the two is an argument: the definition ([`query`]), the state, the records and
+//! what the journal entry of the epoch holds ([`epoch`]). That makes any epoch ever committed
+//! repeatable, bit for bit.
+//!
+//! A record's way: [`avro`] (bytes → Arrow) → [`epoch`] (filter, window, aggregate, close) → rows
+//! in the order of their encoded [`key`]s. [`sql`] makes the [`query::FeatureQuery`] it follows.
+
+pub mod avro;
+pub mod epoch;
+pub mod key;
+pub mod query;
+pub mod sql;
+pub mod state;
+pub mod time;
+pub mod watermark;
+pub mod window;

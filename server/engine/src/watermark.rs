@@ -1,0 +1,1 @@
+//! Watermarks: event time as far as each partition, stream and pipeline has come.

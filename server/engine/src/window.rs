@@ -1,0 +1,1 @@
+//! Windows: panes of vectorised accumulators, one object per window.

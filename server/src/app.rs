@@ -1,0 +1,1 @@
+//! The application: every part, wired in the order of a record's way.

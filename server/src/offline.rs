@@ -1,0 +1,1 @@
+//! The offline store: outbox → Parquet + Delta, and reads of it.

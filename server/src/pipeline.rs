@@ -1,0 +1,1 @@
+//! Pipelines: what keeps one feature group up to date.

@@ -1,0 +1,1 @@
+//! The schema registry: embedded by default, external by URL.

@@ -1,0 +1,1 @@
+//! Training data: point-in-time joins.
