@@ -1,7 +1,28 @@
 //! One epoch through the engine: `(state, batches, journal entry) → (state changes, rows out)`.
+//!
+//! ```text
+//! records ─▶ stage ─▶ window ─▶ stage ─▶ key, late? ─▶ group ─▶ accumulators ─▶ saved form ─▶ (watermark) close ─▶ rows
+//! ```
+//!
+//! [`windowed`] takes records in, [`close`] lets rows out, [`upsert`] is the short way of ingested groups.
+
+mod close;
+mod evaluate;
+mod plan;
+mod records;
+mod stage;
+mod upsert;
+mod windowed;
+
+use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 
+pub use upsert::Upsert;
+
+use self::records::Verdicts;
+use self::upsert::Upserting;
+use self::windowed::Windowed;
 use crate::query::FeatureQuery;
 use crate::state::{StateChange, StateRow};
 use crate::time::{Micros, Span};
@@ -42,7 +63,7 @@ pub struct Input<'a> {
     pub finished: bool,
     /// Where the previous epoch's large close stopped, from its journal entry.
     pub cursor: Option<CloseCursor>,
-    /// A close emits at most this many rows in one epoch.
+    /// A close goes through at most this many keys in one epoch (at least one), emitted or rejected by HAVING.
     pub max_rows: usize,
 }
 
@@ -58,7 +79,7 @@ pub struct CloseCursor {
 /// What an epoch does.
 #[derive(Debug)]
 pub struct Output {
-    /// Rows, ordered by (window end, encoded key).
+    /// Rows, ordered by (event time, encoded key).
     pub rows: Vec<Emitted>,
     /// Per source, what became of its rows here (decode's outcomes are counted by the caller).
     pub counts: Vec<Counts>,
@@ -70,9 +91,11 @@ pub struct Output {
     pub state: Vec<StateChange>,
     /// The watermark after this epoch (≥ the input's, greater only by `finished`).
     pub watermark: Micros,
-    /// Windows with an end up to here have been emitted in full (`min(W, what the close reached)`).
+    /// The window end that the close has reached: the watermark, or where [`Output::cursor`] stands
+    /// (that window may be emitted in part).
     pub closed_to: Micros,
-    /// Set: the close goes on in the next epoch, even without records.
+    /// Set: the close goes on in the next epoch, even without records. Every (window end, key) up to here
+    /// is done.
     pub cursor: Option<CloseCursor>,
     /// Values that became NULL after aggregation because an expression failed.
     pub nulled: u64,
@@ -157,11 +180,6 @@ pub enum Reason {
     BadHeartbeat,
 }
 
-/// The engine of one pipeline: the query and the state in memory.
-pub struct Engine {
-    _query: std::sync::Arc<FeatureQuery>,
-}
-
 /// Why the engine cannot go on. Bad records never end here: they are [`Rejected`].
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -181,21 +199,100 @@ pub enum Error {
     },
 }
 
+/// The engine of one pipeline: its operator and the state in memory.
+pub struct Engine {
+    operator: Operator,
+}
+
+enum Operator {
+    Windowed(Box<Windowed>),
+    Upserting(Upserting),
+}
+
 impl Engine {
-    /// An engine with the state that `rows` holds (none: empty), as it stood at watermark `watermark`.
+    /// An engine with the state that `rows` holds (none: empty), as it stood at watermark `watermark`,
+    /// the one that the last epoch committed ([`Output::watermark`]).
     /// `rows` come sorted by (window end, key group, key).
     pub fn restore(
-        query: std::sync::Arc<FeatureQuery>,
+        query: Arc<FeatureQuery>,
         allowed_lateness: Span,
         watermark: Micros,
         rows: impl Iterator<Item = StateRow>,
     ) -> Result<Self, Error> {
-        let _ = (allowed_lateness, watermark, rows.count());
-        Ok(Self { _query: query })
+        let windowed = Windowed::restore(query, allowed_lateness, watermark, rows)?;
+        Ok(Self { operator: Operator::Windowed(Box::new(windowed)) })
+    }
+
+    /// The engine of an ingested group: each record is a row. It keeps no state.
+    pub fn ingest(group: Upsert, watermark: Micros) -> Result<Self, Error> {
+        Ok(Self { operator: Operator::Upserting(Upserting::new(group, watermark)?) })
     }
 
     /// Applies one epoch. Pure: the same state and input give the same output, bit for bit.
+    ///
+    /// Where `input.batches` holds several batches of one partition, what they are cut into must follow
+    /// from the records alone, as the epoch itself does. After an error the state is undefined: restore.
     pub fn apply(&mut self, input: &Input<'_>) -> Result<Output, Error> {
-        Err(Error::Contract(format!("{input:?}")))
+        match &mut self.operator {
+            Operator::Windowed(windowed) => windowed.apply(input),
+            Operator::Upserting(upserting) => upserting.apply(input),
+        }
+    }
+
+    /// The watermark that the last epoch committed.
+    pub fn watermark(&self) -> Micros {
+        match &self.operator {
+            Operator::Windowed(windowed) => windowed.watermark,
+            Operator::Upserting(upserting) => upserting.watermark(),
+        }
+    }
+
+    /// Windows that are open, and keys in them: what the state amounts to.
+    pub fn open(&self) -> (usize, usize) {
+        match &self.operator {
+            Operator::Windowed(windowed) => windowed.open(),
+            Operator::Upserting(_) => (0, 0),
+        }
+    }
+}
+
+impl Output {
+    fn new(sources: usize) -> Self {
+        Self {
+            rows: Vec::new(),
+            counts: vec![Counts::default(); sources],
+            rejected: Vec::new(),
+            late: Vec::new(),
+            state: Vec::new(),
+            watermark: Micros::MIN,
+            closed_to: Micros::MIN,
+            cursor: None,
+            nulled: 0,
+        }
+    }
+
+    fn counts_of(&mut self, source: u16) -> &mut Counts {
+        let at = usize::from(source);
+        if self.counts.len() <= at {
+            self.counts.resize(at + 1, Counts::default());
+        }
+        #[allow(clippy::indexing_slicing)] // just made long enough
+        &mut self.counts[at]
+    }
+
+    fn record(&mut self, source: u16, verdicts: Verdicts<'_>) {
+        let counts = self.counts_of(source);
+        counts.applied += verdicts.counts.applied;
+        counts.filtered += verdicts.counts.filtered;
+        counts.late += verdicts.counts.late;
+        counts.quarantined += verdicts.counts.quarantined;
+        self.rejected.extend(verdicts.rejected);
+        self.late.extend(verdicts.late);
+    }
+
+    /// Verdicts fall stage by stage; they are reported in the order of the records.
+    fn sort(&mut self) {
+        self.rejected.sort_unstable_by_key(|r| r.record);
+        self.late.sort_unstable();
     }
 }

@@ -10,7 +10,6 @@
 
 pub mod avro;
 pub mod epoch;
-pub mod json;
 pub mod key;
 pub mod query;
 pub mod sql;

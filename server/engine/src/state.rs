@@ -1,6 +1,23 @@
-//! The durable form of the state: what the `state` column family holds, and its value codec.
+//! The state of the operators: its durable form, and the accumulators it is made of.
+//!
+//! One entry is the partial aggregate of one key over one slice. What lies in the store
+//! ([`StateRow`]) and what the engine holds in memory between epochs are the *same bytes*
+//! ([`codec`]): every epoch starts the groups it touches from their saved form, so that an engine
+//! that was restored and one that never stopped cannot differ, whatever the aggregate does when it is
+//! saved and merged.
+
+mod accumulators;
+pub mod codec;
+mod distinct;
+mod order;
+
+pub(crate) use accumulators::{Accumulators, Function, evaluate};
+pub(crate) use order::{common_prefix, prefix};
 
 use crate::time::Micros;
+
+/// The operator number of the aggregate in [`StateKey::operator`].
+pub(crate) const AGGREGATE: u16 = 0;
 
 /// Address of one partial aggregate: the part of the `state` key below (pipeline, operator).
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]

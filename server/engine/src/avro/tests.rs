@@ -1,1 +1,0 @@
-//! What the decoder does, seen from outside.

@@ -1,0 +1,130 @@
+//! The records of one batch on their way to the aggregate, and what is decided about them.
+
+use arrow::array::{ArrayRef, BooleanArray, RecordBatch};
+use arrow::compute::FilterBuilder;
+use datafusion::error::DataFusionError;
+
+use super::evaluate::{Evaluate, by_halves, message};
+use super::{Counts, Error, Reason, RecordId, Rejected, SourceBatch};
+
+/// What was decided about the records of one source batch.
+pub(super) struct Verdicts<'b> {
+    batch: &'b SourceBatch,
+    pub(super) counts: Counts,
+    pub(super) rejected: Vec<Rejected>,
+    pub(super) late: Vec<RecordId>,
+}
+
+impl<'b> Verdicts<'b> {
+    pub(super) fn new(batch: &'b SourceBatch) -> Self {
+        Self { batch, counts: Counts::default(), rejected: Vec::new(), late: Vec::new() }
+    }
+
+    /// The record at `position` of the batch.
+    fn record(&self, position: usize) -> RecordId {
+        let offset = self.batch.offsets.get(position).copied().unwrap_or(-1);
+        RecordId { source: self.batch.source, partition: self.batch.partition, offset }
+    }
+
+    pub(super) fn reject(&mut self, position: usize, reason: Reason, detail: String) {
+        self.counts.quarantined += 1;
+        let record = self.record(position);
+        self.rejected.push(Rejected { record, reason, detail });
+    }
+
+    pub(super) fn late(&mut self, position: usize) {
+        self.counts.late += 1;
+        let record = self.record(position);
+        self.late.push(record);
+    }
+}
+
+/// Rows that are still on their way. All parts have the same length; a record that is filtered or
+/// rejected leaves all of them at once.
+pub(super) struct Rows {
+    pub(super) batch: RecordBatch,
+    /// Position of each row in the source batch; `None` while all of them are here.
+    origin: Option<Vec<u32>>,
+    /// Start of each row's window; empty before windows are assigned.
+    pub(super) starts: Vec<i64>,
+    /// Key columns; empty before keys are evaluated.
+    pub(super) keys: Vec<ArrayRef>,
+}
+
+impl Rows {
+    pub(super) fn new(batch: &RecordBatch) -> Self {
+        Self { batch: batch.clone(), origin: None, starts: Vec::new(), keys: Vec::new() }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.batch.num_rows()
+    }
+
+    /// Position of a row in the source batch.
+    pub(super) fn origin(&self, row: usize) -> usize {
+        match &self.origin {
+            None => row,
+            Some(origin) => origin.get(row).map_or(row, |o| *o as usize),
+        }
+    }
+
+    /// Keeps the rows for which `keep` is true (null is not).
+    pub(super) fn retain(&mut self, keep: &BooleanArray) -> Result<(), Error> {
+        if keep.true_count() == self.len() {
+            return Ok(());
+        }
+        let kept = || keep.iter().enumerate().filter(|(_, k)| *k == Some(true)).map(|(row, _)| row);
+        self.origin = Some(kept().map(|row| self.origin(row) as u32).collect());
+        if !self.starts.is_empty() {
+            self.starts = kept().filter_map(|row| self.starts.get(row).copied()).collect();
+        }
+        let predicate = FilterBuilder::new(keep).optimize().build();
+        self.batch = predicate.filter_record_batch(&self.batch).map_err(DataFusionError::from)?;
+        for key in &mut self.keys {
+            *key = predicate.filter(key).map_err(DataFusionError::from)?;
+        }
+        Ok(())
+    }
+
+    /// Removes the rows for which `gone` is true, after `verdict` was told each.
+    pub(super) fn remove(
+        &mut self,
+        gone: impl Fn(usize) -> bool,
+        mut verdict: impl FnMut(usize),
+    ) -> Result<(), Error> {
+        let mut any = false;
+        let keep: BooleanArray = (0..self.len())
+            .map(|row| {
+                let gone = gone(row);
+                if gone {
+                    any = true;
+                    verdict(self.origin(row));
+                }
+                Some(!gone)
+            })
+            .collect();
+        if any { self.retain(&keep) } else { Ok(()) }
+    }
+
+    /// Evaluates columns over the rows. Rows on which that fails are rejected and leave; the columns
+    /// are those of the rows that stay. `None`: no row is left.
+    pub(super) fn evaluate(
+        &mut self,
+        verdicts: &mut Verdicts<'_>,
+        evaluate: Evaluate<'_>,
+    ) -> Result<Option<Vec<ArrayRef>>, Error> {
+        let mut failed: Vec<usize> = Vec::new();
+        let columns = by_halves(&self.batch, evaluate, &mut |row, error| {
+            verdicts.reject(self.origin(row), Reason::Expression, message(error));
+            failed.push(row);
+            None
+        })?;
+        if !failed.is_empty() {
+            // Ascending, as the halves were taken in order.
+            let keep: BooleanArray =
+                (0..self.len()).map(|row| Some(failed.binary_search(&row).is_err())).collect();
+            self.retain(&keep)?;
+        }
+        Ok(columns)
+    }
+}

@@ -1,0 +1,411 @@
+//! The windowed aggregate: records into panes, epoch by epoch.
+//!
+//! A record's way: before stages → window → within stages → key (null: rejected) → late? → arguments →
+//! group → accumulators. The accumulators live for one epoch and number only the groups it touches, over
+//! all windows; a group that was there before starts from its saved form.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, TimestampMicrosecondArray, UInt32Array};
+use arrow::datatypes::{DataType, Field, Schema, TimestampMicrosecondType};
+use datafusion::error::DataFusionError;
+
+use super::evaluate::column;
+use super::plan::Plan;
+use super::records::{Rows, Verdicts};
+use super::{Error, Input, Output, Reason, SourceBatch, stage};
+use crate::query::{FeatureQuery, Source};
+use crate::state::{self, AGGREGATE, Accumulators, StateChange, StateKey, StateRow, codec};
+use crate::time::{Micros, Span};
+use crate::window::{Pane, Split, UNTOUCHED, split};
+
+/// The operator and its state.
+pub(super) struct Windowed {
+    pub(super) plan: Plan,
+    /// By the end of their window.
+    pub(super) panes: BTreeMap<Micros, Pane>,
+    /// The watermark that the previous epoch committed: it judges lateness.
+    pub(super) watermark: Micros,
+    allowed_lateness: Span,
+    /// Groups of this epoch, by their number in its accumulators.
+    touched: Vec<(Micros, u32)>,
+    /// Buffers that batches share.
+    groups: Vec<usize>,
+    interned: Vec<usize>,
+}
+
+impl Windowed {
+    pub(super) fn restore(
+        query: Arc<FeatureQuery>,
+        allowed_lateness: Span,
+        watermark: Micros,
+        rows: impl Iterator<Item = StateRow>,
+    ) -> Result<Self, Error> {
+        let plan = Plan::new(query)?;
+        let mut panes: BTreeMap<Micros, Pane> = BTreeMap::new();
+        let mut chunk: Vec<StateRow> = Vec::new();
+        for row in rows {
+            if row.key.operator != AGGREGATE {
+                let detail = format!("operator {} is not in the query", row.key.operator);
+                return Err(Error::State { window_end: row.key.slice_end, detail });
+            }
+            let full = chunk.len() >= RESTORE_CHUNK;
+            if full || chunk.last().is_some_and(|last| last.key.slice_end != row.key.slice_end) {
+                restore_chunk(&plan, &mut panes, &chunk)?;
+                chunk.clear();
+            }
+            chunk.push(row);
+        }
+        restore_chunk(&plan, &mut panes, &chunk)?;
+        Ok(Self {
+            plan,
+            panes,
+            watermark,
+            allowed_lateness,
+            touched: Vec::new(),
+            groups: Vec::new(),
+            interned: Vec::new(),
+        })
+    }
+
+    pub(super) fn apply(&mut self, input: &Input<'_>) -> Result<Output, Error> {
+        let mut output = Output::new(self.plan.query.sources.len());
+        self.touched.clear();
+        let mut accumulators = Accumulators::new(&self.plan.functions)?;
+        for batch in input.batches {
+            let mut verdicts = Verdicts::new(batch);
+            self.absorb(batch, &mut accumulators, &mut verdicts)?;
+            output.record(batch.source, verdicts);
+        }
+        let saved = self.save(&mut accumulators)?;
+        let mut watermark = self.watermark.max(input.watermark);
+        if input.finished
+            && let Some((last, _)) = self.panes.last_key_value()
+        {
+            watermark = watermark.max(*last);
+        }
+        self.watermark = watermark;
+        output.watermark = watermark;
+        self.close(input, &mut output)?;
+        self.changes(saved, &mut output);
+        output.sort();
+        Ok(output)
+    }
+
+    /// Open windows, and groups in them.
+    pub(super) fn open(&self) -> (usize, usize) {
+        (self.panes.len(), self.panes.values().map(Pane::len).sum())
+    }
+
+    /// Takes the records of one batch into the accumulators.
+    fn absorb(
+        &mut self,
+        batch: &SourceBatch,
+        accumulators: &mut Accumulators,
+        verdicts: &mut Verdicts<'_>,
+    ) -> Result<(), Error> {
+        let query = Arc::clone(&self.plan.query);
+        let Some(source) = query.sources.get(usize::from(batch.source)) else {
+            return Err(Error::Contract(format!("there is no source {}", batch.source)));
+        };
+        if batch.rows.num_columns() != source.columns.len() || batch.rows.num_rows() != batch.offsets.len() {
+            return Err(Error::Contract(format!("a batch of '{}' with other columns", source.stream)));
+        }
+        let mut rows = Rows::new(&batch.rows);
+        stage::on_records(&source.before, &mut rows, verdicts)?;
+        self.assign(batch.source, source, &mut rows, verdicts)?;
+        stage::on_records(&query.within, &mut rows, verdicts)?;
+        self.judge(&mut rows, verdicts)?;
+        let Some(arguments) = self.arguments(&mut rows, verdicts)? else { return Ok(()) };
+        self.group(&rows, accumulators)?;
+        self.update(&arguments, accumulators)?;
+        verdicts.counts.applied += rows.len() as u64;
+        Ok(())
+    }
+
+    /// Puts each row into its window, and adds the window's columns where they are read.
+    fn assign(
+        &self,
+        number: u16,
+        source: &Source,
+        rows: &mut Rows,
+        verdicts: &mut Verdicts<'_>,
+    ) -> Result<(), Error> {
+        let Some(times) = rows.batch.columns().get(source.time).cloned() else {
+            return Err(Error::Contract(format!("'{}' has no time column {}", source.stream, source.time)));
+        };
+        let Some(typed) = times.as_primitive_opt::<TimestampMicrosecondType>() else {
+            return Err(Error::Contract(format!("event times of type {}", times.data_type())));
+        };
+        if typed.null_count() > 0 {
+            rows.remove(
+                |row| typed.is_null(row),
+                |at| verdicts.reject(at, Reason::NoEventTime, "the event time is null".into()),
+            )?;
+            return self.assign(number, source, rows, verdicts);
+        }
+        let window = self.plan.query.window;
+        window.assign(typed.values(), &mut rows.starts);
+        if self.plan.reads_window.get(usize::from(number)).is_none_or(|reads| *reads) {
+            let size = window.size().0;
+            let shifted = |by: i64| -> ArrayRef {
+                let values = rows.starts.iter().map(|s| s.saturating_add(by));
+                let values = TimestampMicrosecondArray::from_iter_values(values);
+                Arc::new(values.with_data_type(times.data_type().clone()))
+            };
+            let mut columns = rows.batch.columns().to_vec();
+            columns.extend([shifted(0), shifted(size), shifted(size.saturating_sub(1))]);
+            let mut fields = rows.batch.schema().fields().to_vec();
+            for name in ["window_start", "window_end", "window_time"] {
+                fields.push(Arc::new(Field::new(name, times.data_type().clone(), false)));
+            }
+            rows.batch = stage::batch(&Arc::new(Schema::new(fields)), columns, rows.starts.len())?;
+        }
+        Ok(())
+    }
+
+    /// Null keys, then lateness.
+    fn judge(&self, rows: &mut Rows, verdicts: &mut Verdicts<'_>) -> Result<(), Error> {
+        let plan = &self.plan;
+        let keys = rows.evaluate(verdicts, &|batch| {
+            plan.keys
+                .iter()
+                .zip(plan.key_schema.fields())
+                .map(|(key, field)| cast(&column(key.as_ref(), batch)?, field.data_type()))
+                .collect()
+        })?;
+        let Some(keys) = keys else { return Ok(()) };
+        rows.keys = keys;
+        for (index, field) in plan.key_schema.fields().iter().enumerate() {
+            let nulls = rows.keys.get(index).and_then(|k| k.logical_nulls());
+            if let Some(nulls) = nulls.filter(|n| n.null_count() > 0) {
+                let detail = format!("'{}' is part of the primary key and is null", field.name());
+                rows.remove(
+                    |row| nulls.is_null(row),
+                    |at| verdicts.reject(at, Reason::NullKey, detail.clone()),
+                )?;
+            }
+        }
+        let size = plan.query.window.size();
+        let late = |start: i64| Micros(start) + size + self.allowed_lateness <= self.watermark;
+        if rows.starts.iter().any(|s| late(*s)) {
+            let starts = rows.starts.clone();
+            rows.remove(|row| starts.get(row).is_some_and(|s| late(*s)), |at| verdicts.late(at))?;
+        }
+        Ok(())
+    }
+
+    /// Evaluates all functions' filters and arguments; what comes back lies function after function.
+    fn arguments(
+        &self,
+        rows: &mut Rows,
+        verdicts: &mut Verdicts<'_>,
+    ) -> Result<Option<Vec<ArrayRef>>, Error> {
+        let functions = &self.plan.functions;
+        if rows.len() == 0 {
+            return Ok(None);
+        }
+        let columns = rows.evaluate(verdicts, &|batch| {
+            let mut columns = Vec::new();
+            for function in functions {
+                let filter = match &function.filter {
+                    Some(filter) => Some(selection(&column(filter.as_ref(), batch)?)?),
+                    None => None,
+                };
+                for argument in &function.arguments {
+                    columns.push(match (column(argument.as_ref(), batch), &filter) {
+                        // What fails only on records that FILTER leaves out does not fail.
+                        (Err(_), Some(filter)) => {
+                            argument.evaluate_selection(batch, filter)?.into_array(batch.num_rows())?
+                        }
+                        (column, _) => column?,
+                    });
+                }
+                columns.extend(filter.map(|f| Arc::new(f) as ArrayRef));
+            }
+            Ok(columns)
+        })?;
+        Ok(columns)
+    }
+
+    /// Finds each row's group among those of this epoch, into `self.groups`.
+    fn group(&mut self, rows: &Rows, accumulators: &mut Accumulators) -> Result<(), Error> {
+        let first_new = self.touched.len();
+        let size = self.plan.query.window.size();
+        self.groups.clear();
+        self.groups.resize(rows.len(), 0);
+        match split(&rows.starts) {
+            None => {}
+            Some(Split::One(start)) => self.place(Micros(start) + size, &rows.keys, None, rows.len())?,
+            Some(Split::Many(windows)) => {
+                for (start, members) in windows {
+                    let members = UInt32Array::from(members);
+                    let keys = rows
+                        .keys
+                        .iter()
+                        .map(|k| arrow::compute::take(k, &members, None).map_err(DataFusionError::from))
+                        .collect::<Result<Vec<_>, _>>()?;
+                    self.place(Micros(start) + size, &keys, Some(members.values()), members.len())?;
+                }
+            }
+        }
+        self.resume(first_new, accumulators)
+    }
+
+    /// Interns the keys of one window's rows. `members`: which rows of the batch they are.
+    fn place(
+        &mut self,
+        window_end: Micros,
+        keys: &[ArrayRef],
+        members: Option<&[u32]>,
+        rows: usize,
+    ) -> Result<(), Error> {
+        let pane = match self.panes.entry(window_end) {
+            std::collections::btree_map::Entry::Occupied(pane) => pane.into_mut(),
+            std::collections::btree_map::Entry::Vacant(place) => {
+                place.insert(Pane::new(&self.plan.key_schema)?)
+            }
+        };
+        pane.intern(keys, rows, &mut self.interned).map_err(|e| state_error(window_end, &e))?;
+        for (i, group) in self.interned.iter().enumerate() {
+            let row = members.map_or(i, |m| m.get(i).map_or(i, |row| *row as usize));
+            let (Some(number), Some(slot)) = (pane.touched.get_mut(*group), self.groups.get_mut(row)) else {
+                return Err(Error::Contract(format!("group {group} was never interned")));
+            };
+            if *number == UNTOUCHED {
+                *number = self.touched.len() as u32;
+                self.touched.push((window_end, *group as u32));
+            }
+            *slot = *number as usize;
+        }
+        Ok(())
+    }
+
+    /// Starts the groups touched for the first time in this epoch from their saved form.
+    fn resume(&self, first_new: usize, accumulators: &mut Accumulators) -> Result<(), Error> {
+        let mut numbers = Vec::new();
+        let mut values = Vec::new();
+        for (number, (window_end, group)) in self.touched.iter().enumerate().skip(first_new) {
+            let saved = self.panes.get(window_end).map_or(&[][..], |p| p.saved(*group));
+            if !saved.is_empty() {
+                numbers.push(number);
+                values.push(saved);
+            }
+        }
+        if numbers.is_empty() {
+            return Ok(());
+        }
+        let window_end = self.touched.get(first_new).map_or(Micros::MIN, |(end, _)| *end);
+        let columns = codec::decode(&self.plan.state, values.iter().copied())
+            .map_err(|e| state_error(window_end, &e))?;
+        accumulators.merge(&self.plan.functions, &columns, &numbers, self.touched.len())?;
+        Ok(())
+    }
+
+    fn update(&self, arguments: &[ArrayRef], accumulators: &mut Accumulators) -> Result<(), Error> {
+        let mut rest = arguments;
+        for (index, function) in self.plan.functions.iter().enumerate() {
+            let (values, others) = rest.split_at_checked(function.arguments.len()).unwrap_or((rest, &[]));
+            rest = others;
+            let mut filter = None;
+            if function.filter.is_some()
+                && let Some((mask, others)) = rest.split_first()
+            {
+                filter = mask.as_boolean_opt();
+                rest = others;
+            }
+            accumulators.update(index, values, filter, &self.groups, self.touched.len())?;
+        }
+        Ok(())
+    }
+
+    /// Replaces the groups of this epoch by their saved form. Returns it, by the groups' numbers.
+    fn save(&mut self, accumulators: &mut Accumulators) -> Result<codec::Encoded, Error> {
+        if self.touched.is_empty() {
+            return Ok(codec::Encoded::default());
+        }
+        let columns = accumulators.take_state()?;
+        let rows = self.touched.len();
+        if columns.len() != self.plan.state.len() || columns.iter().any(|c| c.len() != rows) {
+            return Err(Error::Contract("an aggregate saved another state than it declared".into()));
+        }
+        let encoded = codec::encode(self.plan.state.iter().zip(&columns), rows)
+            .map_err(|e| Error::Contract(e.to_string()))?;
+        for (number, (window_end, group)) in self.touched.iter().enumerate() {
+            if let Some(pane) = self.panes.get_mut(window_end) {
+                pane.save(*group, encoded.value(number));
+                if let Some(number) = pane.touched.get_mut(*group as usize) {
+                    *number = UNTOUCHED;
+                }
+            }
+        }
+        Ok(encoded)
+    }
+
+    /// The durable copy of what this epoch touched and did not close, sorted by key.
+    fn changes(&mut self, saved: codec::Encoded, output: &mut Output) {
+        let open = |(end, group): &(Micros, u32)| self.panes.get(end).map(|pane| (pane, *group));
+        let shared =
+            state::common_prefix(self.touched.iter().filter_map(open).map(|(pane, group)| pane.key(group)));
+        let mut order: Vec<(Micros, u8, u64, usize)> = Vec::with_capacity(self.touched.len());
+        for (number, touched) in self.touched.iter().enumerate() {
+            if let Some((pane, group)) = open(touched) {
+                let prefix = state::prefix(pane.key(group), shared);
+                order.push((touched.0, pane.key_group(group), prefix, number));
+            }
+        }
+        let key = |number: usize| {
+            self.touched.get(number).and_then(open).map_or(&[][..], |(pane, group)| pane.key(group))
+        };
+        order.sort_unstable_by(|a, b| {
+            (a.0, a.1, a.2).cmp(&(b.0, b.1, b.2)).then_with(|| key(a.3).cmp(key(b.3)))
+        });
+        output.state.reserve(order.len());
+        for (slice_end, key_group, _, number) in order {
+            let key = StateKey { operator: AGGREGATE, slice_end, key_group, key: key(number).to_vec() };
+            output.state.push(StateChange::Put(StateRow { key, value: saved.value(number).to_vec() }));
+        }
+        for (window_end, _) in &self.touched {
+            if let Some(pane) = self.panes.get_mut(window_end) {
+                pane.durable = true;
+            }
+        }
+    }
+}
+
+/// Entries put back at a time.
+const RESTORE_CHUNK: usize = 8192;
+
+fn restore_chunk(plan: &Plan, panes: &mut BTreeMap<Micros, Pane>, chunk: &[StateRow]) -> Result<(), Error> {
+    let Some(window_end) = chunk.first().map(|row| row.key.slice_end) else { return Ok(()) };
+    let pane = match panes.entry(window_end) {
+        std::collections::btree_map::Entry::Occupied(pane) => pane.into_mut(),
+        std::collections::btree_map::Entry::Vacant(place) => place.insert(Pane::new(&plan.key_schema)?),
+    };
+    let rows = chunk.iter().map(|row| (row.key.key.as_slice(), row.value.as_slice()));
+    codec::decode(&plan.state, rows.clone().map(|(_, value)| value))
+        .map_err(|e| state_error(window_end, &e))?;
+    pane.restore(&plan.key_schema, rows).map_err(|e| state_error(window_end, &e))
+}
+
+pub(super) fn state_error(window_end: Micros, error: &dyn std::error::Error) -> Error {
+    Error::State { window_end, detail: error.to_string() }
+}
+
+/// A column as another type; a value that does not fit is an error, never NULL.
+pub(super) fn cast(column: &ArrayRef, to: &DataType) -> Result<ArrayRef, DataFusionError> {
+    if column.data_type() == to {
+        return Ok(Arc::clone(column));
+    }
+    let options = arrow::compute::CastOptions { safe: false, ..Default::default() };
+    Ok(arrow::compute::cast_with_options(column, to, &options)?)
+}
+
+/// FILTER's column as a mask without nulls.
+fn selection(mask: &ArrayRef) -> Result<BooleanArray, DataFusionError> {
+    let Some(mask) = mask.as_boolean_opt() else {
+        return Err(DataFusionError::Execution(format!("FILTER of type {}", mask.data_type())));
+    };
+    Ok(if mask.null_count() > 0 { arrow::compute::prep_null_mask_filter(mask) } else { mask.clone() })
+}

@@ -1,0 +1,115 @@
+//! The aggregate functions of a query as DataFusion's vectorised accumulators.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, BooleanArray};
+use arrow::datatypes::DataType;
+use datafusion::error::Result;
+use datafusion::logical_expr::{EmitTo, GroupsAccumulator};
+use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
+use datafusion::physical_expr::{GroupsAccumulatorAdapter, PhysicalExpr};
+
+use super::codec::Column;
+use super::distinct::CountDistinct;
+use crate::query;
+
+/// One aggregate function with all that is needed of it per batch.
+pub(crate) struct Function {
+    aggregate: Arc<AggregateFunctionExpr>,
+    /// Arguments, then the ORDER BY expressions.
+    pub(crate) arguments: Vec<Arc<dyn PhysicalExpr>>,
+    pub(crate) filter: Option<Arc<dyn PhysicalExpr>>,
+    /// What its saved form consists of.
+    pub(crate) state: Vec<Column>,
+    /// `COUNT(DISTINCT x)`: the type of x, for the accumulator of our own.
+    distinct: Option<DataType>,
+}
+
+impl Function {
+    pub(crate) fn new(function: &query::Function) -> Result<Self> {
+        let aggregate = function.aggregate.clone();
+        let mut arguments = aggregate.expressions();
+        arguments.extend(aggregate.order_bys().iter().map(|o| o.expr.clone()));
+        let fields = aggregate.state_fields()?;
+        let distinct = CountDistinct::value_type(&aggregate, &fields);
+        let state = match &distinct {
+            Some(value) => vec![CountDistinct::state(value)],
+            None => fields
+                .iter()
+                .map(|f| Column { data_type: f.data_type().clone(), set: aggregate.is_distinct() })
+                .collect(),
+        };
+        Ok(Self { aggregate, arguments, filter: function.filter.clone(), state, distinct })
+    }
+
+    fn accumulator(&self) -> Result<Box<dyn GroupsAccumulator>> {
+        if let Some(value) = &self.distinct {
+            return Ok(Box::new(CountDistinct::new(value)?));
+        }
+        if self.aggregate.groups_accumulator_supported() {
+            return self.aggregate.create_groups_accumulator();
+        }
+        let aggregate = self.aggregate.clone();
+        Ok(Box::new(GroupsAccumulatorAdapter::new(move || aggregate.create_accumulator())))
+    }
+}
+
+/// The accumulators of all functions over the same groups. They live for one epoch (or one chunk of a
+/// close): what lasts is the saved form.
+pub(crate) struct Accumulators(Vec<Box<dyn GroupsAccumulator>>);
+
+impl Accumulators {
+    pub(crate) fn new(functions: &[Function]) -> Result<Self> {
+        functions.iter().map(Function::accumulator).collect::<Result<_>>().map(Self)
+    }
+
+    /// Merges saved states: `states` are all functions' state columns in order, `groups[i]` the group of row i.
+    pub(crate) fn merge(
+        &mut self,
+        functions: &[Function],
+        states: &[ArrayRef],
+        groups: &[usize],
+        total: usize,
+    ) -> Result<()> {
+        let mut rest = states;
+        for (accumulator, function) in self.0.iter_mut().zip(functions) {
+            let (own, others) = rest.split_at_checked(function.state.len()).unwrap_or((rest, &[]));
+            accumulator.merge_batch(own, groups, total)?;
+            rest = others;
+        }
+        Ok(())
+    }
+
+    /// Updates function number `index` with its evaluated arguments.
+    pub(crate) fn update(
+        &mut self,
+        index: usize,
+        values: &[ArrayRef],
+        filter: Option<&BooleanArray>,
+        groups: &[usize],
+        total: usize,
+    ) -> Result<()> {
+        match self.0.get_mut(index) {
+            Some(accumulator) => accumulator.update_batch(values, groups, filter, total),
+            None => Ok(()),
+        }
+    }
+
+    /// The state columns of all functions; the accumulators are empty afterwards.
+    pub(crate) fn take_state(&mut self) -> Result<Vec<ArrayRef>> {
+        let mut columns = Vec::new();
+        for accumulator in &mut self.0 {
+            columns.extend(accumulator.state(EmitTo::All)?);
+        }
+        Ok(columns)
+    }
+}
+
+/// Evaluates one function over saved states, one group per row. On its own, so that a function whose
+/// result cannot be represented fails for itself.
+pub(crate) fn evaluate(function: &Function, states: &[ArrayRef]) -> Result<ArrayRef> {
+    let groups: Vec<usize> = (0..states.first().map_or(0, |s| s.len())).collect();
+    let mut accumulator = function.accumulator()?;
+    accumulator.merge_batch(states, &groups, groups.len())?;
+    accumulator.evaluate(EmitTo::All)
+}
