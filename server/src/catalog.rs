@@ -2,6 +2,7 @@
 
 pub mod definition;
 pub mod name;
+pub mod types;
 
 pub use definition::*;
 pub use name::Name;

@@ -11,6 +11,7 @@
 pub mod avro;
 pub mod epoch;
 pub mod key;
+pub mod pick;
 pub mod query;
 pub mod sql;
 pub mod state;
