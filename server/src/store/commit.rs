@@ -8,14 +8,16 @@ use millpond_engine::state::StateChange;
 use millpond_engine::time::Micros;
 use serde::{Deserialize, Serialize};
 
-use crate::catalog::GroupId;
+use crate::catalog::{GroupId, StreamId};
 
 /// Everything one epoch commits.
 #[derive(Debug)]
 pub struct EpochCommit {
     /// The group whose pipeline this is.
     pub group: GroupId,
-    /// Number of the epoch, one more than the last one committed.
+    /// The stream of each source, in the order of the query's sources: dead letters lie with their stream.
+    pub streams: Vec<StreamId>,
+    /// Number of the epoch, one more than the last one committed; the first is 1.
     pub epoch: u64,
     /// Where each partition stands after the epoch.
     pub positions: Vec<(PartitionKey, Position)>,
@@ -46,6 +48,13 @@ pub enum Availability {
         /// `_available_at` of each row.
         rows: Vec<Vec<Micros>>,
     },
+}
+
+/// What a commit answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Committed {
+    /// When the rows became available: the live stamp, or the group's modelled clock.
+    pub available_at: Micros,
 }
 
 /// A partition of one of a pipeline's sources.
