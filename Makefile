@@ -1,0 +1,42 @@
+# make demo · test · test-long · bench · lint · notebooks · setup · clean-demo
+# Everything is set up by the target that needs it; see scripts/setup.sh.
+
+SHELL := /bin/bash
+.PHONY: help setup demo test test-long bench lint notebooks clean-demo
+
+help:
+	@echo "make demo        build, start a server, replay real events, show vectors and training data (ONCE=1, PORT=7878)"
+	@echo "make test        everything: Rust, Python, notebooks, a real Kafka and a real registry"
+	@echo "make test-long   what takes hours"
+	@echo "make bench       measure (release build)"
+	@echo "make lint        formatting, lints, types"
+	@echo "make notebooks   open the tutorial in Jupyter"
+	@echo "make clean-demo  remove the demo's data"
+
+setup:
+	@bash scripts/setup.sh demo
+
+demo:
+	@bash scripts/demo.sh
+
+test:
+	@bash scripts/setup.sh test
+	@bash scripts/test.sh -m "not long"
+
+test-long:
+	@bash scripts/setup.sh test
+	@bash scripts/test.sh -m "long"
+
+bench:
+	@bash scripts/setup.sh bench
+	@bash scripts/bench.sh
+
+lint:
+	@bash scripts/setup.sh test
+	@bash scripts/lint.sh
+
+notebooks:
+	@bash scripts/notebooks.sh
+
+clean-demo:
+	rm -rf .millpond/demo

@@ -1,0 +1,16 @@
+#!/usr/bin/env bash
+# lint.sh: formatting, lints and types of everything. Needs `setup.sh test`.
+set -euo pipefail
+. "$(dirname "$0")/env.sh"
+cd "$ROOT"
+bin=$(venv_of test)/bin
+
+cargo fmt --all --check
+cargo clippy --locked --workspace --all-targets --quiet -- -D warnings
+"$bin/ruff" check --quiet client-py tests scripts
+"$bin/ruff" format --check --quiet client-py tests scripts
+(cd client-py && "$bin/mypy" --no-error-summary)
+"$bin/python" client-py/scripts/unasync.py --check
+for script in scripts/*.sh .ci/run; do bash -n "$script"; done
+"$bin/python" scripts/lint_docker.py
+echo "lint: nothing to complain about"

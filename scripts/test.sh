@@ -1,0 +1,27 @@
+#!/usr/bin/env bash
+# test.sh [pytest arguments]: Rust, Python, notebooks and whole-system tests. Needs `setup.sh test`.
+# Its last line is "N passed, N failed" over all of them.
+set -euo pipefail
+. "$(dirname "$0")/env.sh"
+cd "$ROOT"
+venv=$(venv_of test)
+out=$(mktemp -d)
+trap 'rm -rf "$out"' EXIT
+failed=0
+
+say "Rust"
+cargo test --locked --workspace 2>&1 | tee "$out/rust" || failed=1
+say "Python, notebooks, whole system"
+"$venv/bin/python" -m pytest client-py/tests tests "$@" 2>&1 | tee "$out/python" || failed=1
+
+# "test result: ok. 12 passed; 0 failed; …" per Rust binary, "=== 73 passed, 1 failed in 4s ===" from pytest
+counts=$(awk '
+  /^test result:/ { for (i = 1; i < NF; i++) { if ($(i+1) == "passed;") p += $i; if ($(i+1) == "failed;") f += $i } }
+  /(passed|failed|error|errors).* in [0-9.]+s/ { for (i = 1; i < NF; i++) {
+      if ($(i+1) ~ /^passed/) p += $i; if ($(i+1) ~ /^(failed|errors?)/) f += $i } }
+  END { print p + 0, f + 0 }' "$out/rust" "$out/python")
+set -- $counts
+# A build that fails or a crash counts too.
+[ "$failed" = 1 ] && [ "$2" = 0 ] && set -- "$1" 1
+echo "$1 passed, $2 failed"
+exit $failed

@@ -1,0 +1,206 @@
+"""What becomes of each record: the outcomes, in the order in which they are judged.
+
+heartbeat, tombstone, decode, event time and skew, WHERE (filtered), null key, late, applied.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from typing import Any
+
+from .records import Record, Rejected
+
+EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+Row = dict[str, Any]
+
+
+def micros(time: Any) -> int | None:
+    """RFC 3339 text or a datetime as microseconds since 1970. Text outside of its range is None."""
+    if time is None:
+        return None
+    if isinstance(time, int):
+        return time
+    if isinstance(time, str):
+        try:
+            time = datetime.fromisoformat(time.replace("Z", "+00:00"))
+        except ValueError:
+            return None if time.startswith("-") else 2**63 - 1
+    if time.tzinfo is None:
+        time = time.replace(tzinfo=timezone.utc)
+    delta = time - EPOCH
+    return (delta.days * 86_400 + delta.seconds) * 1_000_000 + delta.microseconds
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One journal entry, as the oracle needs it; times in microseconds, None before any watermark."""
+
+    number: int
+    opened_at: int
+    ranges: list[tuple[int, int, int, int]]  # partition, from, to, count
+    watermark: int | None
+    available_at: int
+    modelled: bool
+    closing: bool  # its close goes on in the next epoch
+    rows: int
+
+
+def epochs(journal: Iterable[dict]) -> list[Epoch]:
+    """The journal as the server sends it."""
+    return [
+        Epoch(
+            e["epoch"],
+            micros(e["opened_at"]) or 0,
+            [(_partition(r), r["from"], r["to"], r["count"]) for r in e["ranges"]],
+            micros(e["watermark"]),
+            micros(e["available_at"]) or 0,
+            e["modelled"],
+            e.get("close_cursor") is not None,
+            e["rows"],
+        )
+        for e in journal
+    ]
+
+
+def _partition(r: dict) -> int:
+    part = r["partition"]
+    return part["partition"] if isinstance(part, dict) else part
+
+
+@dataclass
+class Judged:
+    """Outcomes of all records that the journal says were read."""
+
+    rows: list[Row] = field(default_factory=list)  # applied, with _window_end
+    late: list[tuple[int, int]] = field(default_factory=list)
+    quarantine: dict[tuple[int, int], str] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What of the definition decides about a record."""
+
+    event_time: str
+    window: int  # microseconds
+    keys: tuple[str, ...]
+    where: Callable[[Row], bool]
+    skew: int
+    unit: int = 1  # microseconds in one unit of the event time
+
+
+def judge(
+    records: Iterable[Record],
+    journal: list[Epoch],
+    decode: Callable[[bytes], Row],
+    rules: Rules,
+) -> Judged:
+    """Judge each record under the epoch that read it. Fails if an epoch left records out or read them twice."""
+    spans = _spans(journal)
+    judged = Judged(
+        counts=dict.fromkeys(
+            (
+                "read",
+                "applied",
+                "late",
+                "filtered",
+                "quarantined",
+                "tombstones",
+                "heartbeats",
+            ),
+            0,
+        )
+    )
+    delivered: dict[int, int] = {}
+    for record in records:
+        epoch, before = _epoch_of(record, spans)
+        if epoch is None:
+            continue  # not read yet
+        delivered[epoch.number] = delivered.get(epoch.number, 0) + 1
+        judged.counts["read"] += 1
+        outcome = _one(record, epoch, before, decode, rules, judged)
+        judged.counts[outcome] += 1
+    for epoch in journal:
+        said = sum(r[3] for r in epoch.ranges)
+        assert delivered.get(epoch.number, 0) == said, (
+            f"epoch {epoch.number} says it read {said} records"
+        )
+    return judged
+
+
+def _one(
+    record: Record,
+    epoch: Epoch,
+    before: int | None,
+    decode: Callable[[bytes], Row],
+    rules: Rules,
+    judged: Judged,
+) -> str:
+    place = (record.partition, record.offset)
+
+    def bad(reason: str) -> str:
+        judged.quarantine[place] = reason
+        return "quarantined"
+
+    if record.kind == "heartbeat":
+        return "heartbeats" if record.heartbeat is not None else bad("bad_heartbeat")
+    if record.kind == "tombstone":
+        return "tombstones" if record.key is not None else bad("tombstone_without_key")
+    try:
+        row = decode(record.value or b"")
+    except Rejected as reason:
+        return bad(str(reason))
+    time = row[rules.event_time]
+    time = None if time is None else time * rules.unit
+    if time is None:
+        return bad("no_event_time")
+    if time > epoch.opened_at + rules.skew:
+        return bad("future_event_time")
+    row[rules.event_time] = time
+    if not rules.where(row):
+        return "filtered"
+    if any(row[k] is None for k in rules.keys):
+        return bad("null_key")
+    end = time - time % rules.window + rules.window
+    if before is not None and end <= before:
+        judged.late.append(place)
+        return "late"
+    judged.rows.append({**row, "_window_end": end})
+    return "applied"
+
+
+def _spans(
+    journal: list[Epoch],
+) -> dict[int, tuple[list[int], list[tuple[int, Epoch, int | None]]]]:
+    """Per partition: range starts, and (end, epoch, the watermark of the epoch before). Checks that they join."""
+    spans: dict[int, tuple[list[int], list[tuple[int, Epoch, int | None]]]] = {}
+    before: int | None = None
+    number = None
+    for epoch in journal:
+        assert number is None or epoch.number == number + 1, (
+            f"epoch {epoch.number} follows {number}"
+        )
+        number = epoch.number
+        for partition, start, end, _ in epoch.ranges:
+            starts, ends = spans.setdefault(partition, ([], []))
+            assert not ends or ends[-1][0] == start, (
+                f"partition {partition}: {start} does not follow {ends[-1][0]}"
+            )
+            starts.append(start)
+            ends.append((end, epoch, before))
+        assert before is None or (
+            epoch.watermark is not None and epoch.watermark >= before
+        ), "a watermark went back"
+        before = epoch.watermark
+    return spans
+
+
+def _epoch_of(record: Record, spans: Any) -> tuple[Epoch | None, int | None]:
+    starts, ends = spans.get(record.partition, ([], []))
+    i = bisect_right(starts, record.offset) - 1
+    if i < 0 or record.offset >= ends[i][0]:
+        return None, None
+    return ends[i][1], ends[i][2]
