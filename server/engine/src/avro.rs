@@ -1,1 +1,46 @@
 //! Avro: schemas, frames, and a decoder of our own straight into Arrow.
+//!
+//! A record's way: [`parse_frame`] takes the Confluent frame off, the writer's schema (looked up by
+//! its id) and the stream's [`ReaderSchema`] are compiled once into a [`Resolution`], and a
+//! [`Decoder`] runs it over one body after the other into its own column builders. A body that
+//! cannot be decoded is rolled back and named; its neighbours never notice.
+//!
+//! [`encode_row`] goes the other way: plain JSON to a body. [`compatibility`] is the registry's
+//! check, [`normalised`] the text that two schemas share exactly when they mean the same.
+//!
+//! The rules are those of the Avro specification 1.12 ("Schema Resolution"), with these decisions:
+//! names of records, enums and fixed types do not matter, only field names and aliases do; a
+//! timestamp in another unit is converted, never reinterpreted; a decimal of another precision or
+//! scale is refused.
+
+mod canonical;
+mod column;
+mod compat;
+mod decode;
+mod encode;
+mod fault;
+mod frame;
+mod graph;
+mod op;
+mod reader;
+mod resolve;
+mod skip;
+mod text;
+mod wire;
+
+pub use canonical::{Normal, normalised};
+pub use compat::{Incompatibility, compatibility};
+pub use decode::{DecodeError, Decoder};
+pub use encode::{RowError, encode_row};
+pub use frame::{FRAME_LEN, FrameError, frame, parse_frame};
+pub use graph::Unit;
+pub use reader::{ReaderSchema, SchemaError};
+pub use resolve::Resolution;
+
+/// No body may be longer than this; it is also the most that one value may take.
+pub const MAX_BODY: usize = 16 << 20;
+/// How deep types may nest, in schemas and in skipped values of recursive writers' types.
+pub const MAX_DEPTH: usize = 32;
+
+#[cfg(test)]
+mod tests;

@@ -10,6 +10,7 @@
 
 pub mod avro;
 pub mod epoch;
+pub mod json;
 pub mod key;
 pub mod pick;
 pub mod query;

@@ -1,0 +1,322 @@
+# Generated from ../_async by scripts/unasync.py. Edit there.
+"""The feature store: where streams, feature groups and feature views are made and found."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import Any
+
+from .. import _errors
+from .._models import Json
+from .._query import Query
+from .._time import Duration, Instant, rfc3339, seconds
+from .feature_group import FeatureGroup
+from .feature_view import FeatureView
+from .stream import Stream
+from .transport import Transport
+
+TEN_MINUTES = timedelta(minutes=10)
+Schema = str | Mapping[str, Any]
+
+
+class FeatureStore:
+    """Everything that a Millpond server holds."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    # streams
+
+    def get_or_create_stream(
+        self,
+        name: str,
+        schema: Schema | None = None,
+        *,
+        subject: str | None = None,
+        event_time: str,
+        event_time_unit: str | None = None,
+        watermark_delay: Duration = 0,
+        idle_timeout: Duration | None = None,
+        partitions: int = 1,
+        topic: str | None = None,
+        max_future_skew: Duration = TEN_MINUTES,
+        idle_advance: bool = False,
+        time: str = "live",
+        on_bad_record: str = "quarantine",
+    ) -> Stream:
+        """The stream of this definition: made if there is none.
+
+        Args:
+            name: lower-case letters, digits, underscores; at most 63.
+            schema: Avro record schema, as JSON text or a dict; None: the latest of the subject.
+            subject: in the schema registry; default `<topic or name>-value`.
+            event_time: the column that says when an event happened: a timestamp, or a long with
+            event_time_unit: "s", "ms" or "us".
+            watermark_delay: how far out of order events may come (timedelta or seconds).
+            idle_timeout: a partition quiet for so long stops holding the others back.
+            partitions: of the embedded log.
+            topic: read this Kafka topic and not the embedded log.
+            max_future_skew: event times further ahead of the clock are quarantined.
+            idle_advance: the watermark of a wholly quiet live stream goes on with the clock.
+            time: "live", or "historical" for a replay of old events.
+            on_bad_record: "quarantine" or "halt".
+
+        Raises:
+            ConflictError: a stream of that name has another definition; `details` has the diff.
+            InvalidSchemaError: the schema cannot be used; the message names the field.
+        """
+        body: Json = {
+            "name": name,
+            "schema": json.loads(schema) if isinstance(schema, str) else schema,
+            "subject": subject,
+            "topic": topic,
+            "partitions": partitions if topic is None else None,
+            "event_time": event_time,
+            "event_time_unit": event_time_unit,
+            "watermark_delay": seconds(watermark_delay),
+            "idle_timeout": seconds(idle_timeout),
+            "idle_advance": idle_advance,
+            "max_future_skew": seconds(max_future_skew),
+            "time": time,
+            "on_bad_record": on_bad_record,
+        }
+        return Stream(
+            self._transport, self._transport.json("POST", "/api/v1/streams", _given(body))
+        )
+
+    def get_stream(self, name: str) -> Stream:
+        """The stream of that name.
+
+        Raises:
+            NotFoundError: there is none.
+        """
+        return Stream(self._transport, self._transport.json("GET", f"/api/v1/streams/{name}"))
+
+    def get_streams(self) -> list[Stream]:
+        """All streams."""
+        reply = self._transport.json("GET", "/api/v1/streams")
+        return [Stream(self._transport, raw) for raw in reply["streams"]]
+
+    # feature groups
+
+    def create_feature_group(self, name: str, version: int = 1, **definition: Any) -> FeatureGroup:
+        """A new feature group; arguments as in `get_or_create_feature_group`.
+
+        Raises:
+            ConflictError: this version exists already.
+        """
+        status, raw = self._post_group(_group(name, version, **definition))
+        if status != 201:
+            raise _exists("feature group", name, version)
+        return FeatureGroup(self._transport, raw)
+
+    def get_or_create_feature_group(
+        self,
+        name: str,
+        version: int = 1,
+        description: str = "",
+        online_enabled: bool = True,
+        primary_key: Sequence[str] | None = None,
+        features: Sequence[Mapping[str, str]] | None = None,
+        event_time: str | None = None,
+        stream: bool = False,
+        *,
+        sql: str | None = None,
+        emit: str = "on_close",
+        allowed_lateness: Duration | None = None,
+        ttl: Duration | None = None,
+        start: Instant = "earliest",
+        schema: Schema | None = None,
+        topic: str | None = None,
+        watermark_delay: Duration | None = None,
+        time: str | None = None,
+    ) -> FeatureGroup:
+        """The feature group of this definition: made if there is none.
+
+        Without `sql`, `schema` or `features` the group must exist, and is returned as it is.
+
+        Args:
+            name: lower-case letters, digits, underscores; at most 63.
+            version: another definition wants another version.
+            description: for people.
+            online_enabled: whether it serves vectors.
+            primary_key: of an ingested group; a derived one has its GROUP BY columns.
+            features: of an ingested group, `[{"name", "type"}]` (or `schema`).
+            event_time: of an ingested group.
+            stream: accepted; every group is written through a stream.
+            sql: one SELECT over streams: the group is derived.
+            emit: "on_close": a row for each key and window when the window is complete.
+            allowed_lateness: how long after that a window still takes records.
+            ttl: values older than this are neither served nor joined.
+            start: "earliest", "latest" or an instant.
+            schema: Avro schema of an ingested group.
+            topic: Kafka topic of an ingested group.
+            watermark_delay: of an ingested group.
+            time: "live" or "historical", of an ingested group.
+
+        Raises:
+            ConflictError: this version has another definition; raise the version.
+            InvalidSqlError: `details` has the construct that is not supported and the nearest one.
+            NotFoundError: nothing to make it of, and there is none.
+        """
+        if sql is None and schema is None and features is None and topic is None:
+            return self._existing_group(name, version)
+        body = _group(
+            name, version, description, online_enabled, primary_key, features, event_time, stream,
+            sql=sql, emit=emit, allowed_lateness=allowed_lateness, ttl=ttl, start=start, schema=schema,
+            topic=topic, watermark_delay=watermark_delay, time=time,
+        )  # fmt: skip
+        return FeatureGroup(self._transport, (self._post_group(body))[1])
+
+    def get_feature_group(self, name: str, version: int = 1) -> FeatureGroup:
+        """One version of a feature group.
+
+        Raises:
+            NotFoundError: there is none.
+        """
+        raw = self._transport.json("GET", f"/api/v1/feature-groups/{name}/{version}")
+        return FeatureGroup(self._transport, raw)
+
+    def get_feature_groups(self, name: str | None = None) -> list[FeatureGroup]:
+        """All feature groups, or all versions of one."""
+        reply = self._transport.json("GET", "/api/v1/feature-groups")
+        groups = [FeatureGroup(self._transport, raw) for raw in reply["feature_groups"]]
+        return [g for g in groups if name in (None, g.name)]
+
+    # feature views
+
+    def create_feature_view(
+        self,
+        name: str,
+        query: Query,
+        version: int = 1,
+        description: str = "",
+        labels: Sequence[str] | None = None,
+    ) -> FeatureView:
+        """A new feature view; see `get_or_create_feature_view`.
+
+        Raises:
+            ConflictError: this version exists already.
+        """
+        status, raw = self._post_view(name, query, version, description, labels)
+        if status != 201:
+            raise _exists("feature view", name, version)
+        return FeatureView(self._transport, raw)
+
+    def get_or_create_feature_view(
+        self,
+        name: str,
+        query: Query,
+        version: int = 1,
+        description: str = "",
+        labels: Sequence[str] | None = None,
+    ) -> FeatureView:
+        """The feature view of this definition: made if there is none.
+
+        Args:
+            name: lower-case letters, digits, underscores; at most 63.
+            query: what it reads: `group.select_all()`, `.select([…])`, joined with `.join(…)`.
+            version: another definition wants another version.
+            description: for people.
+            labels: names of the labels: columns of the query, or of the spine of training data.
+
+        Raises:
+            ConflictError: this version has another definition; raise the version.
+        """
+        raw = (self._post_view(name, query, version, description, labels))[1]
+        return FeatureView(self._transport, raw)
+
+    def get_feature_view(self, name: str, version: int = 1) -> FeatureView:
+        """One version of a feature view.
+
+        Raises:
+            NotFoundError: there is none.
+        """
+        raw = self._transport.json("GET", f"/api/v1/feature-views/{name}/{version}")
+        return FeatureView(self._transport, raw)
+
+    def get_feature_views(self, name: str | None = None) -> list[FeatureView]:
+        """All feature views, or all versions of one."""
+        reply = self._transport.json("GET", "/api/v1/feature-views")
+        views = [FeatureView(self._transport, raw) for raw in reply["feature_views"]]
+        return [v for v in views if name in (None, v.name)]
+
+    def _existing_group(self, name: str, version: int) -> FeatureGroup:
+        try:
+            return self.get_feature_group(name, version)
+        except _errors.NotFoundError as error:
+            raise _errors.NotFoundError(
+                f"there is no feature group {name} version {version}, and nothing to make it of",
+                hint="Give sql='SELECT …' for a derived group, or features=[…], primary_key=[…], "
+                "event_time='…' for rows that you insert.",
+                status=error.status,
+            ) from error
+
+    def _post_group(self, body: Json) -> tuple[int, Json]:
+        return self._transport.json_status("POST", "/api/v1/feature-groups", body)
+
+    def _post_view(
+        self, name: str, query: Query, version: int, description: str, labels: Sequence[str] | None
+    ) -> tuple[int, Json]:
+        body: Json = {
+            "name": name,
+            "version": version,
+            "description": description,
+            "query": query.to_json(),
+            "labels": list(labels or []),
+        }
+        return self._transport.json_status("POST", "/api/v1/feature-views", body)
+
+
+def _group(
+    name: str,
+    version: int,
+    description: str = "",
+    online_enabled: bool = True,
+    primary_key: Sequence[str] | None = None,
+    features: Sequence[Mapping[str, str]] | None = None,
+    event_time: str | None = None,
+    stream: bool = False,
+    *,
+    sql: str | None = None,
+    emit: str = "on_close",
+    allowed_lateness: Duration | None = None,
+    ttl: Duration | None = None,
+    start: Instant = "earliest",
+    schema: Schema | None = None,
+    topic: str | None = None,
+    watermark_delay: Duration | None = None,
+    time: str | None = None,
+) -> Json:
+    del stream  # implied
+    return _given({
+        "name": name,
+        "version": version,
+        "description": description,
+        "online_enabled": online_enabled,
+        "primary_key": None if primary_key is None else list(primary_key),
+        "features": None if features is None else [dict(f) for f in features],
+        "event_time": event_time,
+        "sql": sql,
+        "emit": emit,
+        "allowed_lateness": seconds(allowed_lateness) or 0,
+        "ttl": seconds(ttl),
+        "start": start if start in ("earliest", "latest") else rfc3339(start),
+        "schema": json.loads(schema) if isinstance(schema, str) else schema,
+        "topic": topic,
+        "watermark_delay": seconds(watermark_delay),
+        "time": time,
+    })  # fmt: skip
+
+
+def _given(body: Json) -> Json:
+    return {k: v for k, v in body.items() if v is not None}
+
+
+def _exists(kind: str, name: str, version: int) -> _errors.ConflictError:
+    return _errors.ConflictError(
+        f"{kind} {name} version {version} exists already",
+        hint=f"Use get_or_create_{kind.replace(' ', '_')}, or raise the version.",
+    )
