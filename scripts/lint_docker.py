@@ -24,11 +24,17 @@ def dockerfile(path: Path) -> list[str]:
     users = [line.split()[1] for line in lines if line.upper().startswith("USER ")]
     if not users or users[-1] in ("root", "0"):
         wrong.append("it ends as root: add USER")
-    wrong += [f"{line}: pin the image" for line in lines if re.match(r"FROM [^:@ ]+( |$)", line) and " AS " not in line.upper()]
+    wrong += [
+        f"{line}: pin the image"
+        for line in lines
+        if re.match(r"FROM [^:@ ]+( |$)", line) and " AS " not in line.upper()
+    ]
     for line in lines:
         if line.startswith("COPY ") and "--from" not in line:
             sources = [s for s in line.split()[1:-1] if not s.startswith("--")]
-            wrong += [f"COPY of {s}: not there" for s in sources if s != "." and not list(DOCKER.parent.glob(s))]
+            wrong += [
+                f"COPY of {s}: not there" for s in sources if s != "." and not list(DOCKER.parent.glob(s))
+            ]
     return wrong
 
 
@@ -42,7 +48,11 @@ def compose(path: Path) -> list[str]:
             wrong.append(f"{name} has neither image nor build")
         if service.get("image", ":x").endswith(":latest"):
             wrong.append(f"{name}: pin the image")
-        wrong += [f"{name} depends on {d}, which is not there" for d in service.get("depends_on", []) if d not in services]
+        wrong += [
+            f"{name} depends on {d}, which is not there"
+            for d in service.get("depends_on", [])
+            if d not in services
+        ]
         for volume in service.get("volumes", []):
             source = str(volume).split(":")[0]
             if not source.startswith((".", "/")) and source not in volumes:

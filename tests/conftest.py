@@ -28,9 +28,7 @@ def make_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MakeServer
     """Starts servers: `make_server(env=…, options=[…])`."""
     servers: list[Server] = []
 
-    def make(
-        env: dict[str, str] | None = None, options: list[str] | None = None
-    ) -> Server:
+    def make(env: dict[str, str] | None = None, options: list[str] | None = None) -> Server:
         server = Server(tmp_path_factory.mktemp("server"), env, options)
         servers.append(server)
         return server.start()

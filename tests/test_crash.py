@@ -43,7 +43,7 @@ class Feeder(threading.Thread):
                 self.send(self.frames[sent : sent + batch])
                 sent = min(sent + batch, len(self.frames))
                 self.acknowledged.append((sent, time.time()))
-        except Exception as error:  # noqa: BLE001 (shown by the test)
+        except Exception as error:
             self.error = error
 
     def before(self, instant):
@@ -51,9 +51,7 @@ class Feeder(threading.Thread):
 
 
 def live_frames(schema_id, count, seed):
-    rows = generate(
-        count, users=200, minutes=count // 2000, disorder=20, seed=seed
-    ).rows
+    rows = generate(count, users=200, minutes=count // 2000, disorder=20, seed=seed).rows
     return encode(schema_id, EVENT, rows)
 
 
@@ -77,9 +75,7 @@ def in_flight(journal, feeder, instants):
     """Kills with records that were acknowledged before and read by an epoch opened after."""
     counted = 0
     for instant in instants:
-        read = sum(
-            sum(r[3] for r in e.ranges) for e in journal if e.opened_at < instant * 1e6
-        )
+        read = sum(sum(r[3] for r in e.ranges) for e in journal if e.opened_at < instant * 1e6)
         counted += feeder.before(instant) > read
     return counted
 
@@ -102,9 +98,7 @@ def with_outbox(history, location, journal, instants):
     committed = [(e.number, e.rows, e.opened_at / 1e6) for e in journal]
     counted = 0
     for instant in instants:
-        owed = sum(
-            rows for _, rows, at in committed if at < instant - 0.2
-        )  # opened well before: committed
+        owed = sum(rows for _, rows, at in committed if at < instant - 0.2)  # opened well before: committed
         counted += owed > sum(rows for at, rows in written.items() if at <= instant)
     return counted
 
@@ -118,9 +112,7 @@ def confirm(verified, feeder, instants):
         journal,
         instants,
     )
-    print(
-        f"{len(instants)} kills: {flying} with records in flight, {owing} with a non-empty outbox"
-    )
+    print(f"{len(instants)} kills: {flying} with records in flight, {owing} with a non-empty outbox")
     assert verified.expected.counts["read"] == feeder.acknowledged[-1][0]
     return flying, owing
 
@@ -133,13 +125,9 @@ def tally():
 def test_embedded(make_server, tally):
     server = make_server(ENV)
     fs = server.store(retries=60, timeout=20)
-    stream = fs.get_or_create_stream(
-        "events", EVENT, event_time="ts", watermark_delay=20, time="historical"
-    )
+    stream = fs.get_or_create_stream("events", EVENT, event_time="ts", watermark_delay=20, time="historical")
     fs.get_or_create_feature_group("ctr", sql=CTR_SQL.format(stream="events"))
-    feeder = Feeder(
-        live_frames(stream.schema_id, 2_000_000, seed=21), stream.append_encoded
-    )
+    feeder = Feeder(live_frames(stream.schema_id, 2_000_000, seed=21), stream.append_encoded)
     feeder.start()
     instants = kill_and_restart(server, feeder, seed=1)
     stream.finish()
@@ -174,9 +162,7 @@ def test_kafka(kafka, make_server, name, tally):
     stream.finish()
     feeding.settle(server, "ctr")
     raw = list(from_kafka(kafka.bootstrap, topic))
-    tally.append(
-        confirm(verify(server, "events", "ctr", CTR, records=raw), feeder, instants)
-    )
+    tally.append(confirm(verify(server, "events", "ctr", CTR, records=raw), feeder, instants))
 
 
 def test_enough_kills_landed(tally):

@@ -25,10 +25,8 @@ def test_the_registry_registers_and_refuses(apicurio):
     import httpx
 
     def post(fields):
-        schema = '{"type":"record","name":"R","fields":[%s]}' % fields
-        return httpx.post(
-            f"{apicurio.url}/subjects/harness-value/versions", json={"schema": schema}
-        )
+        schema = f'{{"type":"record","name":"R","fields":[{fields}]}}'
+        return httpx.post(f"{apicurio.url}/subjects/harness-value/versions", json={"schema": schema})
 
     first = post('{"name":"a","type":"long"}')
     assert first.status_code == 200

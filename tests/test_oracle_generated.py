@@ -28,9 +28,7 @@ def records(schema_id, rows):
     """Frames with the malformed ones mixed in, each kind three times; and how many to expect by reason."""
     frames = encode(schema_id, EVENT, rows)
     bad = malformed(schema_id, frames[0]) * 3
-    return mixed_in(frames, [value for _, value in bad], seed=5), Counter(
-        reason for reason, _ in bad
-    )
+    return mixed_in(frames, [value for _, value in bad], seed=5), Counter(reason for reason, _ in bad)
 
 
 def confirm(verified, reasons, delay):
@@ -81,7 +79,5 @@ def test_from_four_partitions_of_kafka(kafka, apicurio, make_server, generated, 
     feeding.settle(server, "ctr", timeout=600)
     raw = list(from_kafka(kafka.bootstrap, topic))
     assert {r.partition for r in raw} == {0, 1, 2, 3}
-    verified = verify(
-        server, "events", "ctr", CTR, records=raw, registry_url=apicurio.url
-    )
+    verified = verify(server, "events", "ctr", CTR, records=raw, registry_url=apicurio.url)
     confirm(verified, reasons, delay)

@@ -22,10 +22,7 @@ def confirm(verified):
     reasons = set(verified.expected.quarantine.values())
     assert reasons == {"no_event_time", "null_key"}
     assert verified.expected.counts["filtered"] > 0
-    assert any(
-        row["weight"] is None or row["weighed"] == 0 or row["age"]
-        for row in verified.expected.rows
-    )
+    assert any(row["weight"] is None or row["weighed"] == 0 or row["age"] for row in verified.expected.rows)
     assert len({row["shop"] for row in verified.expected.rows}) == 5
 
 

@@ -13,9 +13,7 @@ from tests.oracle import Mismatch, check, verify
 
 @pytest.fixture(scope="module")
 def events(root):
-    spec = importlib.util.spec_from_file_location(
-        "bandit", root / "examples/data/events.py"
-    )
+    spec = importlib.util.spec_from_file_location("bandit", root / "examples/data/events.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module.events()
@@ -94,13 +92,9 @@ ALTERATIONS = {
     "a Delta row missing": lambda o: o.history.pop(len(o.history) // 2),
     "a Delta row twice": lambda o: o.history.append(dict(o.history[3])),
     "a Delta commit": lambda o: _set(o.history, "_commit", 10**9),
-    "a Delta availability": lambda o: _set(
-        o.history, "_available_at", o.history[0]["_available_at"] - 1
-    ),
+    "a Delta availability": lambda o: _set(o.history, "_available_at", o.history[0]["_available_at"] - 1),
     "an online value": lambda o: _set(o.latest, "impressions", 10**6),
-    "an online event time": lambda o: _set(
-        o.latest, "window_end", "2019-11-24T00:05:00Z"
-    ),
+    "an online event time": lambda o: _set(o.latest, "window_end", "2019-11-24T00:05:00Z"),
     "an online row missing": lambda o: o.latest.pop(),
     "a previous value": lambda o: _set(o.previous, "impressions", 10**6),
     "a dead letter too many": lambda o: o.quarantine.update({(0, 5): "bad_body"}),

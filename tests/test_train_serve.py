@@ -48,15 +48,9 @@ def produce(stream, until):
 def test_logged_vectors_equal_training_data(make_server):
     server = make_server({"MILLPOND_OFFLINE__DRAIN_INTERVAL": "2"})
     fs = server.store()
-    stream = fs.get_or_create_stream(
-        "events", CLICKSTREAM, event_time="timestamp", watermark_delay=0.5
-    )
-    one = fs.get_or_create_feature_group(
-        "ctr_1s", sql=FAST_SQL.format(stream="events", seconds=1)
-    )
-    three = fs.get_or_create_feature_group(
-        "ctr_3s", sql=FAST_SQL.format(stream="events", seconds=3), ttl=6
-    )
+    stream = fs.get_or_create_stream("events", CLICKSTREAM, event_time="timestamp", watermark_delay=0.5)
+    one = fs.get_or_create_feature_group("ctr_1s", sql=FAST_SQL.format(stream="events", seconds=1))
+    three = fs.get_or_create_feature_group("ctr_3s", sql=FAST_SQL.format(stream="events", seconds=3), ttl=6)
     query = one.select_all().join(three.select_all(), prefix="slow_")
     view = fs.get_or_create_feature_view("ctr", query)
     producer = threading.Thread(target=produce, args=(stream, time.time() + SECONDS))
@@ -75,9 +69,7 @@ def test_logged_vectors_equal_training_data(make_server):
     complete = sum(v.status == "complete" for _, v in logged)
     assert complete > len(logged) / 2
     assert len({v.as_of for _, v in logged}) > 50
-    assert all(v.values["slow_ctr"] is None and v.status == "partial" for v in after), (
-        "the TTL has not run"
-    )
+    assert all(v.values["slow_ctr"] is None and v.status == "partial" for v in after), "the TTL has not run"
     spine = pa.table(
         {
             "user_id": [u for u, _ in logged],
@@ -96,12 +88,8 @@ def test_logged_vectors_equal_training_data(make_server):
 def test_the_first_seed_runs_as_it_stands(make_server):
     server = make_server()
     fs = server.store()
-    stream = fs.get_or_create_stream(
-        "events", CLICKSTREAM, event_time="timestamp", time="historical"
-    )
-    sql = SEED_SQL.replace(
-        "as ctr", "as ctr, SUM(clicks) AS clicks, SUM(impressions) AS impressions"
-    )
+    stream = fs.get_or_create_stream("events", CLICKSTREAM, event_time="timestamp", time="historical")
+    sql = SEED_SQL.replace("as ctr", "as ctr, SUM(clicks) AS clicks, SUM(impressions) AS impressions")
     fs.get_or_create_feature_group("ctr_5min", sql=sql)
     fs.get_or_create_feature_group("ctr_as_it_stands", sql=SEED_SQL)
     rows = [
@@ -132,8 +120,7 @@ def test_the_first_seed_runs_as_it_stands(make_server):
     )
     deadline = time.time() + 20
     while (
-        fv.get_feature_vector({"user_id": "user_123"}, allow_missing=True)["ctr"]
-        is None
+        fv.get_feature_vector({"user_id": "user_123"}, allow_missing=True)["ctr"] is None
         and time.time() < deadline
     ):
         time.sleep(0.1)

@@ -44,4 +44,7 @@ def events() -> list[Row]:
     """Both in one stream, by time: user_id, item_id, campaign_id, action, ts."""
     both = [("impression", r) for r in impressions()] + [("click", r) for r in clicks()]
     both.sort(key=lambda pair: pair[1]["ts"])
-    return [{**{k: r[k] for k in ("user_id", "item_id", "campaign_id")}, "action": a, "ts": r["ts"]} for a, r in both]
+    return [
+        {**{k: r[k] for k in ("user_id", "item_id", "campaign_id")}, "action": a, "ts": r["ts"]}
+        for a, r in both
+    ]

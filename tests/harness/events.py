@@ -29,9 +29,7 @@ def frame(schema_id: int, body: bytes) -> bytes:
     return b"\x00" + struct.pack(">I", schema_id) + body
 
 
-def encode(
-    schema_id: int, avro: dict[str, Any], rows: Iterable[dict[str, Any]]
-) -> list[bytes]:
+def encode(schema_id: int, avro: dict[str, Any], rows: Iterable[dict[str, Any]]) -> list[bytes]:
     """Rows as Confluent-framed Avro, by fastavro."""
     parsed = fastavro.parse_schema(avro)
     head = frame(schema_id, b"")
@@ -52,15 +50,11 @@ class Generated:
     displaced: float  # share of rows that come after a row with a later event time
 
 
-def generate(
-    count: int, *, users: int, minutes: int, disorder: int, seed: int
-) -> Generated:
+def generate(count: int, *, users: int, minutes: int, disorder: int, seed: int) -> Generated:
     """Seeded events over `minutes`, from T0 on; each arrives up to `disorder` seconds (µs inside) after it happened."""
     rng = np.random.default_rng(seed)
     times = np.sort(T0 + rng.integers(0, minutes * MINUTE, count))
-    late = np.where(
-        rng.random(count) < 0.6, rng.integers(0, disorder * 1_000_000 + 1, count), 0
-    )
+    late = np.where(rng.random(count) < 0.6, rng.integers(0, disorder * 1_000_000 + 1, count), 0)
     order = np.argsort(times + late, kind="stable")
     times = times[order]
     displaced = float(np.mean(times < np.maximum.accumulate(times)))
@@ -75,16 +69,12 @@ def generate(
             "action": "click" if c else "impression",
             "ts": t,
         }
-        for u, i, c, t in zip(
-            user.tolist(), item.tolist(), click.tolist(), times.tolist(), strict=True
-        )
+        for u, i, c, t in zip(user.tolist(), item.tolist(), click.tolist(), times.tolist(), strict=True)
     ]
     return Generated(rows, displaced)
 
 
-def mixed_in(
-    frames: list[bytes | None], bad: Iterable[bytes | None], seed: int
-) -> list[bytes | None]:
+def mixed_in(frames: list[bytes | None], bad: Iterable[bytes | None], seed: int) -> list[bytes | None]:
     """The bad ones at seeded places among the good ones; order within each kept."""
     rng = random.Random(seed)
     bad = list(bad)

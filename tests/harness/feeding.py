@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import httpx
-
 import millpond
 
 from .kafka import Kafka
@@ -50,9 +49,7 @@ def over_kafka(
         partition = zlib.crc32(key.encode()) % partitions
         while True:
             try:
-                producer.produce(
-                    topic, frame, partition=partition, on_delivery=acknowledged
-                )
+                producer.produce(topic, frame, partition=partition, on_delivery=acknowledged)
                 break
             except BufferError:
                 producer.poll(0.5)
@@ -61,9 +58,7 @@ def over_kafka(
     assert not failed, failed[:3]
 
 
-def settle(
-    server: Server, group: str, version: int = 1, timeout: float = 300
-) -> dict[str, Any]:
+def settle(server: Server, group: str, version: int = 1, timeout: float = 300) -> dict[str, Any]:
     """Wait until the group's pipeline has read everything and commits nothing more; returns the group."""
     deadline = time.monotonic() + timeout
     before, quiet = None, 0

@@ -50,9 +50,7 @@ class Kafka:
         jars = cache() / f"kafka-{VERSION}" / "jars" / "*"
         properties = self.folder / "server.properties"
         log4j = self.folder / "log4j2.properties"
-        text = PROPERTIES.format(
-            port=self.port, controller=self.controller, folder=self.folder
-        )
+        text = PROPERTIES.format(port=self.port, controller=self.controller, folder=self.folder)
         properties.write_text(text)
         log4j.write_text(LOG4J)
         java = ["java", f"-Dlog4j2.configurationFile=file:{log4j}", "-cp", str(jars)]
@@ -65,21 +63,17 @@ class Kafka:
             "-c",
             str(properties),
         ]
-        code = Process(
-            [*java, "-Xmx128m", "-XX:TieredStopAtLevel=1", *storage], format_log
-        ).popen.wait()
+        code = Process([*java, "-Xmx128m", "-XX:TieredStopAtLevel=1", *storage], format_log).popen.wait()
         assert code == 0, format_log.read_text()
         memory = ["-Xms512m", "-Xmx512m"]
-        self.process = Process(
-            [*java, *memory, "kafka.Kafka", str(properties)], self.folder / "kafka.log"
-        )
+        self.process = Process([*java, *memory, "kafka.Kafka", str(properties)], self.folder / "kafka.log")
         self.process.wait_until(self._answers, "Kafka")
         return self
 
     def _answers(self) -> bool:
         try:
             return bool(self.admin().list_topics(timeout=1).brokers)
-        except Exception:  # noqa: BLE001 (whatever it is, it is not ready)
+        except Exception:
             return False
 
     def admin(self) -> AdminClient:

@@ -52,19 +52,13 @@ class Process:
                 preexec_fn=_die_with_parent,
             )
 
-    def wait_until(
-        self, ready: Callable[[], bool], what: str, timeout: float = 60
-    ) -> None:
+    def wait_until(self, ready: Callable[[], bool], what: str, timeout: float = 60) -> None:
         """Wait until `ready()`; fails with the end of the log if the process ends or time runs out."""
         deadline = time.monotonic() + timeout
         while not ready():
             code = self.popen.poll()
             if code is not None or time.monotonic() > deadline:
-                ended = (
-                    f"ended with {code}"
-                    if code is not None
-                    else f"is not ready after {timeout:.0f} s"
-                )
+                ended = f"ended with {code}" if code is not None else f"is not ready after {timeout:.0f} s"
                 raise AssertionError(f"{what} {ended}:\n{self.tail()}")
             time.sleep(0.05)
 

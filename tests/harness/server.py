@@ -6,7 +6,6 @@ import os
 from pathlib import Path
 
 import httpx
-
 import millpond
 
 from .process import Process, cache, free_port
@@ -82,7 +81,5 @@ class Server:
     def metrics(self) -> dict[str, float]:
         """Every sample of /metrics by its name with labels, as text."""
         lines = self.http.get("/metrics").text.splitlines()
-        samples = (
-            line.rsplit(" ", 1) for line in lines if line and not line.startswith("#")
-        )
+        samples = (line.rsplit(" ", 1) for line in lines if line and not line.startswith("#"))
         return {name: float(value) for name, value in samples}

@@ -68,18 +68,14 @@ def _rows(
     for row in found:
         identity = _id(row, expected) if with_time else _key(row, expected)
         if identity in seen:
-            raise Mismatch(
-                f"{what}: {identity} is there twice: {seen[identity]} and {row}"
-            )
+            raise Mismatch(f"{what}: {identity} is there twice: {seen[identity]} and {row}")
         seen[identity] = row
     if missing := wanted.keys() - seen.keys():
         raise Mismatch(
             f"{what}: {len(missing)} of {len(wanted)} rows are missing, {sorted(map(str, missing))[:3]}"
         )
     if extra := seen.keys() - wanted.keys():
-        raise Mismatch(
-            f"{what}: {len(extra)} rows too many, {sorted(map(str, extra))[:3]}"
-        )
+        raise Mismatch(f"{what}: {len(extra)} rows too many, {sorted(map(str, extra))[:3]}")
     for identity, row in wanted.items():
         _row(f"{what} {identity}", expected, row, seen[identity])
 
@@ -89,15 +85,11 @@ def _row(what: str, expected: Expected, wanted: Row, found: Row) -> None:
         if name == "_commits":
             commit = found["_commit"]
             if commit not in value:
-                raise Mismatch(
-                    f"{what}: _commit is {commit}, expected one of {list(value)[:5]}"
-                )
+                raise Mismatch(f"{what}: _commit is {commit}, expected one of {list(value)[:5]}")
             _equal(f"{what}: _available_at", value[commit], found["_available_at"])
         elif name not in found:
             raise Mismatch(f"{what}: column {name} is missing")
-        elif not _same(
-            plain(value), plain(found[name]), exact=name not in expected.sums
-        ):
+        elif not _same(plain(value), plain(found[name]), exact=name not in expected.sums):
             raise Mismatch(f"{what}: {name} is {found[name]!r}, expected {value!r}")
     own = {n for n in found if not n.startswith("_")}
     _equal(f"{what}: columns", {n for n in wanted if not n.startswith("_")}, own)
@@ -126,27 +118,18 @@ def _text(value: str) -> Any:
     # JSON: a timestamp, or one of the numbers that JSON has not.
     if value in ("NaN", "Infinity", "-Infinity"):
         return float(value.replace("Infinity", "inf"))
-    if (
-        len(value) >= 20
-        and value.endswith("Z")
-        and value[4] == "-"
-        and value[10] == "T"
-    ):
+    if len(value) >= 20 and value.endswith("Z") and value[4] == "-" and value[10] == "T":
         return micros(value)
     return value
 
 
 def _same(wanted: Any, found: Any, *, exact: bool) -> bool:
-    if isinstance(wanted, tuple) and isinstance(
-        found, str
-    ):  # a decimal, as JSON writes it
+    if isinstance(wanted, tuple) and isinstance(found, str):  # a decimal, as JSON writes it
         return wanted[1] == Decimal(found).normalize()
     if isinstance(wanted, float) and isinstance(found, (int, float)):
         if math.isnan(wanted) or math.isnan(found):
             return math.isnan(wanted) and math.isnan(found)
-        return wanted == found or (
-            not exact and math.isclose(wanted, found, rel_tol=1e-9)
-        )
+        return wanted == found or (not exact and math.isclose(wanted, found, rel_tol=1e-9))
     return type(wanted) is type(found) and wanted == found
 
 

@@ -28,13 +28,9 @@ class Query:
     record_keys: tuple[str, ...] | None = (
         None  # columns of the record behind the keys, where the names differ
     )
-    schema: dict[str, Any] | None = (
-        None  # Polars types of `applied`, where they cannot be inferred
-    )
+    schema: dict[str, Any] | None = None  # Polars types of `applied`, where they cannot be inferred
     sums: tuple[str, ...] = ()  # floating-point sums: compared with 1e-9
-    unit: int = (
-        1  # microseconds in one unit of the event time: 1,000 for timestamp-millis
-    )
+    unit: int = 1  # microseconds in one unit of the event time: 1,000 for timestamp-millis
 
     def rules(self, skew: int) -> Rules:
         """What decides about one record."""
@@ -68,9 +64,7 @@ def expect(query: Query, judged: Judged, journal: list[Epoch], delay: int) -> Ex
     final = max((e.watermark for e in journal if e.watermark is not None), default=None)
     rows = [r for r in rows if final is not None and r["_event_time"] <= final]
     _stamp(rows, journal, delay)
-    expected = Expected(
-        rows, query.keys, query.sums, judged.quarantine, judged.late, judged.counts
-    )
+    expected = Expected(rows, query.keys, query.sums, judged.quarantine, judged.late, judged.counts)
     by_key: dict[tuple, list[Row]] = {}
     for row in sorted(rows, key=lambda r: r["_event_time"]):
         by_key.setdefault(tuple(row[k] for k in query.keys), []).append(row)

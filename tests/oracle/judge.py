@@ -125,9 +125,7 @@ def judge(
         judged.counts[outcome] += 1
     for epoch in journal:
         said = sum(r[3] for r in epoch.ranges)
-        assert delivered.get(epoch.number, 0) == said, (
-            f"epoch {epoch.number} says it read {said} records"
-        )
+        assert delivered.get(epoch.number, 0) == said, f"epoch {epoch.number} says it read {said} records"
     return judged
 
 
@@ -180,9 +178,7 @@ def _spans(
     before: int | None = None
     number = None
     for epoch in journal:
-        assert number is None or epoch.number == number + 1, (
-            f"epoch {epoch.number} follows {number}"
-        )
+        assert number is None or epoch.number == number + 1, f"epoch {epoch.number} follows {number}"
         number = epoch.number
         for partition, start, end, _ in epoch.ranges:
             starts, ends = spans.setdefault(partition, ([], []))
@@ -191,9 +187,9 @@ def _spans(
             )
             starts.append(start)
             ends.append((end, epoch, before))
-        assert before is None or (
-            epoch.watermark is not None and epoch.watermark >= before
-        ), "a watermark went back"
+        assert before is None or (epoch.watermark is not None and epoch.watermark >= before), (
+            "a watermark went back"
+        )
         before = epoch.watermark
     return spans
 

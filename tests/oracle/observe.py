@@ -32,14 +32,8 @@ def observe(http: httpx.Client, stream: str, group: str, version: int = 1) -> Ob
     detail = _ok(http.get(path))
     accounting = _ok(http.get(f"/api/v1/streams/{stream}/accounting"))["groups"]
     return Observed(
-        latest=[
-            _row(r)
-            for r in _ok(http.get(f"{path}/rows", params={"which": "latest"}))["rows"]
-        ],
-        previous=[
-            _row(r)
-            for r in _ok(http.get(f"{path}/rows", params={"which": "previous"}))["rows"]
-        ],
+        latest=[_row(r) for r in _ok(http.get(f"{path}/rows", params={"which": "latest"}))["rows"]],
+        previous=[_row(r) for r in _ok(http.get(f"{path}/rows", params={"which": "previous"}))["rows"]],
         history=delta(detail["location"]),
         quarantine={
             _place(r): r["reason"]
@@ -47,9 +41,7 @@ def observe(http: httpx.Client, stream: str, group: str, version: int = 1) -> Ob
             if r["group"] == group and r["version"] == version
         },
         late=[_place(r) for r in paged(http, f"{path}/late", "records")],
-        counts=next(
-            a for a in accounting if a["name"] == group and a["version"] == version
-        ),
+        counts=next(a for a in accounting if a["name"] == group and a["version"] == version),
         journal=journal(http, path),
         group=detail,
     )
@@ -60,9 +52,7 @@ def journal(http: httpx.Client, path: str) -> list[dict]:
     found: list[dict] = []
     while True:
         start = found[-1]["epoch"] + 1 if found else 0
-        page = _ok(http.get(f"{path}/epochs", params={"from": start, "limit": 1000}))[
-            "epochs"
-        ]
+        page = _ok(http.get(f"{path}/epochs", params={"from": start, "limit": 1000}))["epochs"]
         if not page:
             return found
         found += page

@@ -68,9 +68,7 @@ def from_kafka(bootstrap: str, topic: str) -> Iterator[Record]:
     while waiting:
         for message in consumer.consume(10_000, 1.0):
             if message.error():
-                assert message.error().code() == KafkaError._PARTITION_EOF, (
-                    message.error()
-                )
+                assert message.error().code() == KafkaError._PARTITION_EOF, message.error()
                 waiting.discard(message.partition())
                 continue
             yield _of_message(message)
@@ -121,11 +119,11 @@ class Decoder:
         body = value[5:]
         try:
             self._check(writer, body)
-        except Exception:  # noqa: BLE001 (whatever fastavro trips over)
+        except Exception:
             raise Rejected("bad_body") from None
         try:
             return fastavro.schemaless_reader(io.BytesIO(body), writer, self.reader)
-        except Exception:  # noqa: BLE001 (the body is sound, so it is the schemas)
+        except Exception:
             raise Rejected("incompatible_schema") from None
 
     def _check(self, writer: Any, body: bytes) -> None:
@@ -141,11 +139,7 @@ class Decoder:
     def _writer(self, schema_id: int) -> Any:
         if schema_id not in self._writers:
             text = self._fetch(schema_id)
-            parsed = (
-                None
-                if text is None
-                else fastavro.parse_schema(_plain_times(json.loads(text)))
-            )
+            parsed = None if text is None else fastavro.parse_schema(_plain_times(json.loads(text)))
             self._writers[schema_id] = parsed
         if self._writers[schema_id] is None:
             raise Rejected("unknown_schema")
@@ -158,9 +152,7 @@ def _plain_times(schema: Any) -> Any:
         return [_plain_times(s) for s in schema]
     if isinstance(schema, dict):
         kept = {k: _plain_times(v) for k, v in schema.items()}
-        if str(kept.get("logicalType", "")).startswith(
-            ("timestamp-", "local-timestamp-")
-        ):
+        if str(kept.get("logicalType", "")).startswith(("timestamp-", "local-timestamp-")):
             del kept["logicalType"]
         return kept
     return schema

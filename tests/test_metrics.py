@@ -1,0 +1,74 @@
+"""Metrics: their values, not just their names."""
+
+import time
+
+import pytest
+
+from tests.harness import feeding
+from tests.harness.events import T0, encode, malformed, schema
+
+EVENT = schema("event")
+MINUTE = 60_000_000
+SQL = """SELECT user_id, COUNT(*) AS n FROM TUMBLE(events, DESCRIPTOR(ts), INTERVAL '1' MINUTE)
+WHERE item_id <> 7 GROUP BY user_id, window_end"""
+
+
+def row(user, minute, item=1, second=0):
+    ts = T0 + minute * MINUTE + second * 1_000_000
+    return {"user_id": user, "item_id": item, "campaign_id": 0, "action": "click", "ts": ts}
+
+
+@pytest.fixture
+def server(make_server):
+    return make_server(
+        {"MILLPOND_SCHEMA_REGISTRY__UNKNOWN_GRACE": "0.1", "MILLPOND_OFFLINE__DRAIN_INTERVAL": "3600"}
+    )
+
+
+def total(metrics, name, **labels):
+    """The sum of the samples of a name that have these labels."""
+    wanted = [f'{k}="{v}"' for k, v in labels.items()]
+    found = [v for k, v in metrics.items() if k.split("{")[0] == name and all(w in k for w in wanted)]
+    assert found, f"no sample {name} {labels} among {sorted(metrics)}"
+    return sum(found)
+
+
+def test_values(server):
+    fs = server.store()
+    stream = fs.get_or_create_stream("events", EVENT, event_time="ts", watermark_delay=0, time="historical")
+    group = fs.get_or_create_feature_group("counts", sql=SQL)
+    view = fs.get_or_create_feature_view("v", group.select_all())
+    group.wait(
+        stream.append([row("a", 0), row("a", 0, second=1), row("b", 0), row("a", 0, item=7), row("a", 5)])
+    )
+    # a late one, three bad ones, a heartbeat for windows to come
+    good = encode(stream.schema_id, EVENT, [row("c", 1)])
+    bad = [v for reason, v in malformed(stream.schema_id, good[0]) if reason == "bad_body"][:3]
+    group.wait(stream.append_encoded([*good, *bad]))
+    group.wait(stream.heartbeat("2023-11-15T00:00:00Z"))
+    feeding.settle(server, "counts")
+    for _ in range(4):
+        view.get_feature_vector({"user_id": "a"})
+
+    m = server.metrics()
+    labels = {"feature_group": "counts"}
+    outcomes = {"applied": 4, "filtered": 1, "late": 1, "quarantined": 3, "heartbeats": 1}
+    for outcome, count in outcomes.items():
+        assert total(m, "stream_records_total", stream="events", outcome=outcome) == count, outcome
+    assert total(m, "stream_events_processed_total", stream="events") == sum(outcomes.values())
+    assert total(m, "stream_features_computed_total", **labels) == 3  # a and b at minute 1, a at minute 6
+    assert total(m, "online_writes_total", **labels) == 3
+    assert total(m, "stream_lag_records", **labels) == 0
+    assert total(m, "quarantine_records", **labels) == 3
+    assert total(m, "outbox_rows", **labels) == 3
+    assert total(m, "stream_watermark_seconds", **labels) == 1_700_006_400
+    assert total(m, "vector_seconds_count") == 4
+    assert 0 < total(m, "vector_seconds_sum") < 4
+    assert total(m, "commit_seconds_count") >= 3
+    assert total(m, "stream_processing_latency_seconds_count") >= 1
+
+    group.flush()
+    time.sleep(0.2)
+    m = server.metrics()
+    assert total(m, "offline_rows_total", **labels) == 3
+    assert total(m, "outbox_rows", **labels) == 0
