@@ -17,6 +17,10 @@ use arrow::error::ArrowError;
 use super::fault::Fault;
 use super::reader::{Kind, Type};
 
+/// Bytes that one column of a batch may hold: well within Arrow's 32-bit offsets, and a batch that
+/// reaches it has been cut far too late.
+pub(super) const MAX_COLUMN: usize = 256 << 20;
+
 /// A column being built.
 pub(super) struct Column {
     /// Only where the type has null.
@@ -87,12 +91,15 @@ impl Column {
         }
     }
 
-    /// Appends bytes; fails where Arrow's 32-bit offsets are at their end.
+    /// Appends bytes, up to [`MAX_COLUMN`].
     #[inline]
     pub fn append_bytes(&mut self, value: &[u8]) -> Result<(), Fault> {
         let Data::Bytes { offsets, bytes } = &mut self.data else { return Err(Fault::Mismatch) };
+        if bytes.len() + value.len() > MAX_COLUMN {
+            return Err(Fault::Full);
+        }
         bytes.extend_from_slice(value);
-        offsets.push(i32::try_from(bytes.len()).map_err(|_| Fault::Full)?);
+        offsets.push(bytes.len() as i32);
         Ok(())
     }
 

@@ -89,6 +89,8 @@ impl Decoder {
 
     #[cold]
     fn roll_back(&mut self, fault: Fault, path: &[Arc<str>]) -> DecodeError {
+        // A body that fills a batch by itself would never fit.
+        let fault = if self.rows == 0 && fault == Fault::Full { Fault::TooLarge } else { fault };
         for root in &self.roots {
             column::truncate(&mut self.columns, *root, self.rows);
         }

@@ -31,7 +31,7 @@ pub(super) enum Fault {
     Time,
     #[error("values are nested too deep")]
     TooDeep,
-    #[error("the body is larger than 16 MiB")]
+    #[error("the body is larger than 16 MiB, or unfolds to more than a batch")]
     TooLarge,
     #[error("the batch is full: finish it and push the body again")]
     Full,

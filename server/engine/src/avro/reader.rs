@@ -68,8 +68,6 @@ pub(super) enum Kind {
     Timestamp {
         unit: Unit,
         local: bool,
-        /// A plain long with a declared unit.
-        plain: bool,
     },
     Record(Vec<Field>),
     Array(Box<Type>),
@@ -233,7 +231,7 @@ fn find_event_time(fields: &mut [Field], column: &str, unit: Option<Unit>) -> Re
                 "a local timestamp has no zone and is no instant; use timestamp-micros".into(),
             ));
         }
-        (Kind::Long, Some(unit)) => field.ty.kind = Kind::Timestamp { unit, local: false, plain: true },
+        (Kind::Long, Some(unit)) => field.ty.kind = Kind::Timestamp { unit, local: false },
         (Kind::Long, None) => {
             return Err(refuse("a plain long needs event_time_unit (s, ms or us)".into()));
         }
@@ -371,8 +369,8 @@ fn logical_kind(node: &Node, logical: Logical, path: &str) -> Result<Kind, Schem
         Logical::Uuid => Kind::Uuid { fixed: fixed.is_some() },
         Logical::Date => Kind::Date,
         Logical::Time(unit) => Kind::Time(unit),
-        Logical::Timestamp(unit) => Kind::Timestamp { unit, local: false, plain: false },
-        Logical::LocalTimestamp(unit) => Kind::Timestamp { unit, local: true, plain: false },
+        Logical::Timestamp(unit) => Kind::Timestamp { unit, local: false },
+        Logical::LocalTimestamp(unit) => Kind::Timestamp { unit, local: true },
     })
 }
 

@@ -1,0 +1,269 @@
+//! Random pairs of schemas and values: our decoder against apache-avro's `Value` with resolution and
+//! against arrow-avro, on what those can do.
+
+use apache_avro::Schema;
+use apache_avro::types::Value as Avro;
+use arrow_avro::reader::ReaderBuilder;
+use arrow_avro::schema::{AvroSchema, Fingerprint, FingerprintAlgorithm, SchemaStore};
+use proptest::prelude::*;
+
+use super::value::{Plain, rows};
+use super::*;
+use crate::avro::frame;
+
+/// A type of the writer's, the reader's for it, and values of it.
+#[derive(Debug, Clone)]
+struct Pair {
+    writer: String,
+    reader: String,
+    value: BoxedStrategy<Avro>,
+}
+
+fn pair(writer: &str, reader: &str, value: impl Strategy<Value = Avro> + 'static) -> Pair {
+    Pair { writer: writer.to_owned(), reader: reader.to_owned(), value: value.boxed() }
+}
+
+fn same(ty: &str, value: impl Strategy<Value = Avro> + 'static) -> Pair {
+    pair(ty, ty, value)
+}
+
+fn logical(base: &str, logical: &str) -> String {
+    format!(r#"{{"type":"{base}","logicalType":"{logical}"}}"#)
+}
+
+/// `name` makes named types unique within a schema.
+fn leaf(name: &str) -> BoxedStrategy<Pair> {
+    let int = || any::<i32>().prop_map(Avro::Int);
+    let long = || any::<i64>().prop_map(Avro::Long);
+    let float = || any::<f32>().prop_map(Avro::Float);
+    let text = || any::<String>().prop_map(Avro::String);
+    let raw = || prop::collection::vec(any::<u8>(), 0..9).prop_map(Avro::Bytes);
+    let fixed = format!(r#"{{"type":"fixed","name":"F{name}","size":3}}"#);
+    let colour = format!(r#"{{"type":"enum","name":"C{name}","symbols":["A","B","C"]}}"#);
+    let paint = format!(r#"{{"type":"enum","name":"C{name}","symbols":["C","X","A"],"default":"X"}}"#);
+    let symbol = || (0..3_u32).prop_map(|i| Avro::Enum(i, ["A", "B", "C"][i as usize].to_owned()));
+    // Within what 64 bits of microseconds hold.
+    let time = || -9_000_000_000_000_000..9_000_000_000_000_000_i64;
+    prop_oneof![
+        Just(same(r#""boolean""#, any::<bool>().prop_map(Avro::Boolean))),
+        Just(same(r#""int""#, int())),
+        Just(same(r#""long""#, long())),
+        Just(same(r#""float""#, float())),
+        Just(same(r#""double""#, any::<f64>().prop_map(Avro::Double))),
+        Just(same(r#""string""#, text())),
+        Just(same(r#""bytes""#, raw())),
+        Just(pair(r#""int""#, r#""long""#, int())),
+        Just(pair(r#""int""#, r#""double""#, int())),
+        Just(pair(r#""long""#, r#""double""#, long())),
+        Just(pair(r#""int""#, r#""float""#, int())),
+        Just(pair(r#""long""#, r#""float""#, long())),
+        Just(pair(r#""float""#, r#""double""#, float())),
+        Just(pair(r#""string""#, r#""bytes""#, text())),
+        Just(same(&fixed, prop::collection::vec(any::<u8>(), 3).prop_map(|v| Avro::Fixed(3, v)))),
+        Just(same(&colour, symbol())),
+        Just(pair(&colour, &paint, symbol())),
+        Just(same(&logical("int", "date"), any::<i32>().prop_map(Avro::Date))),
+        Just(same(&logical("int", "time-millis"), (0..86_400_000).prop_map(Avro::TimeMillis))),
+        Just(same(&logical("long", "time-micros"), (0..86_400_000_000_i64).prop_map(Avro::TimeMicros))),
+        Just(same(&logical("long", "timestamp-millis"), time().prop_map(Avro::TimestampMillis))),
+        Just(same(&logical("long", "timestamp-micros"), any::<i64>().prop_map(Avro::TimestampMicros))),
+        Just(same(&logical("long", "timestamp-nanos"), any::<i64>().prop_map(Avro::TimestampNanos))),
+        Just(same(
+            &logical("long", "local-timestamp-micros"),
+            any::<i64>().prop_map(Avro::LocalTimestampMicros)
+        )),
+        Just(same(
+            r#"{"type":"bytes","logicalType":"decimal","precision":20,"scale":3}"#,
+            any::<i64>().prop_map(|v| Avro::Decimal(v.to_be_bytes().to_vec().into())),
+        )),
+    ]
+    .boxed()
+}
+
+/// A nested pair. The reader's union is the writer's or wider.
+fn nested(name: String, depth: u32) -> BoxedStrategy<Pair> {
+    let base = if depth == 0 {
+        leaf(&name)
+    } else {
+        let inner = nested(format!("{name}i"), depth - 1);
+        prop_oneof![
+            3 => leaf(&name),
+            1 => inner.clone().prop_map(|p| Pair {
+                writer: format!(r#"{{"type":"array","items":{}}}"#, p.writer),
+                reader: format!(r#"{{"type":"array","items":{}}}"#, p.reader),
+                value: prop::collection::vec(p.value, 0..4).prop_map(Avro::Array).boxed(),
+            }),
+            1 => inner.prop_map(|p| Pair {
+                writer: format!(r#"{{"type":"map","values":{}}}"#, p.writer),
+                reader: format!(r#"{{"type":"map","values":{}}}"#, p.reader),
+                value: prop::collection::hash_map("[a-c]{0,2}", p.value, 0..4).prop_map(Avro::Map).boxed(),
+            }),
+            1 => fields(format!("{name}r"), depth - 1).prop_map(move |p| p.into_pair(&format!("R{name}"))),
+        ]
+        .boxed()
+    };
+    (base, 0..4_u8)
+        .prop_map(|(p, null)| {
+            let optional = |value: BoxedStrategy<Avro>, null: u32| {
+                prop_oneof![
+                    Just(Avro::Union(null, Box::new(Avro::Null))),
+                    value.prop_map(move |v| Avro::Union(1 - null, Box::new(v)))
+                ]
+                .boxed()
+            };
+            match null {
+                1 => Pair {
+                    writer: format!(r#"["null",{}]"#, p.writer),
+                    reader: format!(r#"["null",{}]"#, p.reader),
+                    value: optional(p.value, 0),
+                },
+                2 => Pair {
+                    writer: format!(r#"[{},"null"]"#, p.writer),
+                    reader: format!(r#"["null",{}]"#, p.reader),
+                    value: optional(p.value, 1),
+                },
+                3 => Pair { reader: format!(r#"["null",{}]"#, p.reader), ..p },
+                _ => p,
+            }
+        })
+        .boxed()
+}
+
+/// What becomes of a field on its way from the writer to the reader.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Fate {
+    Kept,
+    Dropped,
+    New,
+}
+
+#[derive(Debug, Clone)]
+struct Fields {
+    fields: Vec<(String, Fate, Pair)>,
+    /// Turns the reader's fields by this many places.
+    turn: usize,
+}
+
+fn fields(name: String, depth: u32) -> BoxedStrategy<Fields> {
+    let fate = prop_oneof![4 => Just(Fate::Kept), 1 => Just(Fate::Dropped), 1 => Just(Fate::New)];
+    let field = move |i: usize| {
+        let name = name.clone();
+        (fate.clone(), nested(format!("{name}{i}"), depth))
+            .prop_map(move |(fate, pair)| (format!("f{i}"), fate, pair))
+    };
+    (field(0), field(1), field(2), field(3), 0..4_usize)
+        .prop_map(|(a, b, c, d, turn)| Fields { fields: vec![a, b, c, d], turn })
+        .boxed()
+}
+
+impl Fields {
+    fn into_pair(self, name: &str) -> Pair {
+        let schema = |fields: Vec<String>| {
+            format!(r#"{{"type":"record","name":"{name}","fields":[{}]}}"#, fields.join(","))
+        };
+        let field = |name: &str, ty: &str, rest: &str| format!(r#"{{"name":"{name}","type":{ty}{rest}}}"#);
+        let writer = self.fields.iter().filter(|(_, fate, _)| *fate != Fate::New);
+        let writer = schema(writer.map(|(name, _, p)| field(name, &p.writer, "")).collect());
+        let reader = self.fields.iter().filter(|(_, fate, _)| *fate != Fate::Dropped);
+        let mut reader: Vec<String> = reader
+            .map(|(name, fate, p)| match fate {
+                Fate::New => field(name, r#"["null","long"]"#, r#","default":null"#),
+                _ => field(name, &p.reader, ""),
+            })
+            .collect();
+        let turn = self.turn % reader.len().max(1);
+        reader.rotate_left(turn);
+        let values: Vec<_> = self
+            .fields
+            .into_iter()
+            .filter(|(_, fate, _)| *fate != Fate::New)
+            .map(|(name, _, p)| p.value.prop_map(move |value| (name.clone(), value)))
+            .collect();
+        Pair { writer, reader: schema(reader), value: values.prop_map(Avro::Record).boxed() }
+    }
+}
+
+/// A pair of record schemas and some values of the writer's.
+fn cases() -> impl Strategy<Value = (String, String, Vec<Avro>)> {
+    fields("x".into(), 2).prop_flat_map(|fields| {
+        let pair = fields.into_pair("Root");
+        (Just(pair.writer), Just(pair.reader), prop::collection::vec(pair.value, 1..4))
+    })
+}
+
+fn apache(writer: &Schema, reader: &Schema, body: &[u8]) -> Plain {
+    let datum = apache_avro::reader::datum::GenericDatumReader::builder(writer)
+        .reader_schema(reader)
+        .build()
+        .unwrap();
+    Plain::from(&datum.read_value(&mut &*body).unwrap())
+}
+
+fn arrow_avro(writer: &str, reader: &str, bodies: &[Vec<u8>]) -> Result<Vec<Plain>, String> {
+    let mut store = SchemaStore::new_with_type(FingerprintAlgorithm::Id);
+    store.set(Fingerprint::Id(7), AvroSchema::new(writer.to_owned())).map_err(|e| e.to_string())?;
+    let mut decoder = ReaderBuilder::new()
+        .with_writer_schema_store(store)
+        .with_reader_schema(AvroSchema::new(reader.to_owned()))
+        .build_decoder()
+        .map_err(|e| e.to_string())?;
+    for body in bodies {
+        let mut message = Vec::new();
+        frame(7, &mut message);
+        message.extend_from_slice(body);
+        let read = decoder.decode(&message).map_err(|e| e.to_string())?;
+        assert_eq!(read, message.len());
+    }
+    Ok(rows(&decoder.flush().map_err(|e| e.to_string())?.unwrap()))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+
+    #[test]
+    fn others_read_what_we_read((writer, reader, values) in cases()) {
+        let schema = Schema::parse_str(&writer).unwrap();
+        let wanted = Schema::parse_str(&reader).unwrap();
+        let bodies: Vec<Vec<u8>> = values
+            .iter()
+            .map(|value| {
+                let writer = apache_avro::writer::datum::GenericDatumWriter::builder(&schema).build().unwrap();
+                writer.write_value_to_vec(value.clone()).unwrap()
+            })
+            .collect();
+        let ours = ReaderSchema::parse(&reader, None).unwrap();
+        let refs: Vec<&[u8]> = bodies.iter().map(Vec::as_slice).collect();
+        let got = rows(&decode(&ours, &writer, &refs));
+
+        let expected: Vec<Plain> = bodies.iter().map(|body| apache(&schema, &wanted, body)).collect();
+        prop_assert_eq!(&got, &expected);
+
+        let expected = arrow_avro(&writer, &reader, &bodies);
+        prop_assert_eq!(Ok(&got), expected.as_ref());
+
+        // Every prefix fails, and a bad neighbour leaves a good row alone.
+        let columns = all(&ours);
+        let resolution = Resolution::compile(&writer, &ours, &columns).unwrap();
+        let mut decoder = Decoder::new(&ours, &columns);
+        for body in &bodies {
+            for len in 0..body.len() {
+                prop_assert!(decoder.push(&resolution, &body[..len]).is_err());
+            }
+            decoder.push(&resolution, body).unwrap();
+        }
+        prop_assert_eq!(&rows(&decoder.finish()), &got);
+
+        // One column alone reads as it does among the others.
+        for column in columns {
+            let resolution = Resolution::compile(&writer, &ours, &[column]).unwrap();
+            let mut decoder = Decoder::new(&ours, &[column]);
+            for body in &bodies {
+                decoder.push(&resolution, body).unwrap();
+            }
+            for (row, whole) in rows(&decoder.finish()).into_iter().zip(&got) {
+                let (Plain::Record(row), Plain::Record(whole)) = (row, whole) else { unreachable!() };
+                prop_assert_eq!(&row[0], &whole[column]);
+            }
+        }
+    }
+}
