@@ -89,7 +89,9 @@ impl Db {
         let cache = Cache::new_lru_cache(options.block_cache);
         let families =
             Family::ALL.map(|f| ColumnFamilyDescriptor::new(f.name(), family_options(f, options, &cache)));
-        let rocks = DB::open_cf_descriptors(&database_options(), dir.join("rocksdb"), families)?;
+        let mut database = database_options();
+        database.set_db_write_buffer_size(8 * options.memtable);
+        let rocks = DB::open_cf_descriptors(&database, dir.join("rocksdb"), families)?;
         let db = Self { rocks, failed: OnceLock::new(), _lock: lock };
         db.migrate(dir, MIGRATIONS)?;
         Ok(db)
@@ -353,6 +355,9 @@ fn family_options(family: Family, options: &Options, cache: &Cache) -> rocksdb::
             table.set_data_block_index_type(rocksdb::DataBlockIndexType::BinaryAndHash);
             table.set_data_block_hash_ratio(0.75);
             o.set_merge_operator_associative("millpond.online.1", merge);
+            // A few hot keys would pile up thousands of operands in the memtable, each merged again by
+            // every read: every so many, RocksDB merges them as it writes, from memory.
+            o.set_max_successive_merges(8);
         }
         Family::Producers | Family::Positions | Family::Meta => table.set_bloom_filter(10.0, false),
         // Written once, read in order, deleted by range.
@@ -420,6 +425,22 @@ mod tests {
         let mut batch = Batch::new(&db);
         batch.put_stamped(Family::Journal, b"b", &value, 5).unwrap();
         assert!(batch.seal().write(&db, 7).is_err(), "no stamp belongs there");
+    }
+
+    #[test]
+    fn after_a_failed_write_nothing_is_written_and_all_can_be_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let db = open(dir.path()).unwrap();
+        db.put(Family::Late, b"a", b"1").unwrap();
+        db.failed.set("no space left".to_owned()).unwrap();
+        let error = db.put(Family::Late, b"b", b"2").unwrap_err();
+        assert_eq!(error, Error::Fatal("no space left".to_owned()));
+        assert!(error.is_fatal());
+        let mut batch = Batch::new(&db);
+        batch.delete(Family::Late, b"a").unwrap();
+        assert!(batch.seal().write(&db, 1).is_err_and(|e| e.is_fatal()));
+        assert_eq!(&*db.get(Family::Late, b"a").unwrap().unwrap(), b"1");
+        assert!(db.get(Family::Late, b"b").unwrap().is_none());
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use millpond_engine::epoch::Op;
+use millpond_engine::pick::Stamp;
 use millpond_engine::time::Micros;
 use rocksdb::{DB, DBPinnableSlice, ReadOptions, SnapshotWithThreadMode};
 use self_cell::self_cell;
@@ -180,9 +181,9 @@ impl<'v> OnlineVersions<'v> {
     /// The rows visible at `as_of`, the newest event time first: available and not ahead.
     pub fn rows(&self, as_of: Micros) -> impl Iterator<Item = Result<RowRef<'_>, Error>> {
         let versions = online::open(self.value.as_ref()).into_iter().flat_map(|(_, versions)| versions);
-        versions.map(|version| self.row(version?)).filter(move |row| {
-            row.as_ref().map_or(true, |row| row.event_time <= as_of && row.available_at <= as_of)
-        })
+        versions
+            .map(|version| self.row(version?))
+            .filter(move |row| row.as_ref().map_or(true, |row| row.stamp().visible(as_of)))
     }
 
     fn row<'s>(&'s self, version: online::Version<'s>) -> Result<RowRef<'s>, Error> {
@@ -230,6 +231,16 @@ impl<'v> RowRef<'v> {
     /// The columns: the group's features with its primary key, as defined.
     pub fn schema(&self) -> &'v arrow::datatypes::Schema {
         self.layout.schema()
+    }
+
+    /// What the rule of invariant 7 looks at: [`Stamp::status`] says what the row means under a TTL.
+    pub fn stamp(&self) -> Stamp {
+        Stamp {
+            event_time: self.event_time,
+            available_at: self.available_at,
+            commit: self.commit,
+            op: self.op,
+        }
     }
 
     /// The value of a column by its position in the schema.
