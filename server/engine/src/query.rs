@@ -50,7 +50,7 @@ pub struct Source {
 }
 
 /// How events are put into windows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Window {
     /// `[start, start + size)`, aligned to the Unix epoch plus `offset`.
     Tumble {

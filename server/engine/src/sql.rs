@@ -1,1 +1,61 @@
 //! SQL in: one SELECT, planned by DataFusion, lowered to a [`crate::query::FeatureQuery`].
+//!
+//! The way of a definition: text → [`tokens`] (parse) → [`select`], [`from`], [`names`] (refuse what is
+//! not supported, give every name its one meaning) → [`planner`] (DataFusion: types, coercion,
+//! constants, column pruning; our [`arithmetic`] and [`functions`]) → [`lower`] (stages of physical
+//! expressions) → [`output`] (types at rest, primary key).
+//!
+//! Planning is pure: the same text over the same schemas gives the same query.
+
+mod arithmetic;
+mod error;
+mod explain;
+mod from;
+mod functions;
+mod keys;
+mod lower;
+mod names;
+mod output;
+mod planner;
+mod scope;
+mod select;
+mod streams;
+mod tokens;
+mod window;
+
+#[cfg(test)]
+mod tests;
+
+use arrow::datatypes::SchemaRef;
+
+pub use error::{Code, Error};
+pub use explain::{Explain, ExplainedAggregate, ExplainedColumn, ExplainedSource};
+pub use streams::tables;
+pub use tokens::normalised_tokens;
+
+use crate::query::FeatureQuery;
+
+/// Version of the engine's semantics: kept beside each definition and in each journal entry, raised
+/// whenever the same definition over the same records would give other rows.
+pub const SEMANTICS: u32 = 1;
+
+/// A stream as SQL sees it.
+#[derive(Debug, Clone)]
+pub struct Table<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// Its columns: [`crate::avro::ReaderSchema::arrow`].
+    pub schema: SchemaRef,
+    /// The column whose time decides.
+    pub event_time: &'a str,
+}
+
+/// Plans a feature group's SQL over `tables`, or says what in it is not supported.
+pub fn plan(sql: &str, tables: &[Table<'_>]) -> Result<FeatureQuery, Error> {
+    let mut query = tokens::parse(sql)?;
+    let functions = functions::Functions::new();
+    select::definition(&mut query, tables, &functions)?;
+    let config = planner::config();
+    let plan = planner::plan(query, tables, &functions, &config)?;
+    lower::lower(&plan, tables, config)
+}

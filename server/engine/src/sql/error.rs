@@ -1,0 +1,125 @@
+//! What a definition is refused with: the construct by name, and the nearest one that is supported.
+
+use datafusion::error::DataFusionError;
+use serde::Serialize;
+
+/// Why a feature group's SQL is refused.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, thiserror::Error)]
+#[error("{message}")]
+pub struct Error {
+    /// One of a closed set.
+    pub code: Code,
+    /// The construct, as people search for it (`JOIN`, `ORDER BY`, `now()`) or as it is written.
+    pub construct: String,
+    /// One sentence: what is wrong.
+    pub message: String,
+    /// What to write instead; empty where nothing better than the message can be said.
+    pub hint: String,
+}
+
+/// The closed set of reasons for which SQL is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Code {
+    /// The text is not SQL.
+    Syntax,
+    /// SQL that this server does not run.
+    Unsupported,
+    /// No such stream.
+    UnknownTable,
+    /// No such column.
+    UnknownColumn,
+    /// No such function.
+    UnknownFunction,
+    /// A name that fits several columns, or two columns that differ only in case.
+    AmbiguousColumn,
+    /// A function whose value depends on more than its arguments.
+    NotImmutable,
+    /// An expression without a name for its column.
+    MissingAlias,
+    /// Two output columns of one name.
+    DuplicateColumn,
+    /// A name that begins with `_`.
+    ReservedName,
+    /// A query without window, without GROUP BY, or that groups by neither of the window's columns.
+    NoWindow,
+    /// A window that cannot be: wrong arguments, a size that is not positive, not the event time.
+    BadWindow,
+    /// A GROUP BY expression that is not selected.
+    KeyNotSelected,
+    /// A column that can be neither a key nor a feature because of its type.
+    Type,
+}
+
+impl Error {
+    /// A refusal without a hint.
+    pub(super) fn new(code: Code, construct: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { code, construct: construct.into(), message: message.into(), hint: String::new() }
+    }
+
+    /// Adds what to write instead.
+    #[must_use]
+    pub(super) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = hint.into();
+        self
+    }
+
+    /// The usual refusal of a construct, with the nearest supported one.
+    pub(super) fn unsupported(construct: &str, hint: &str) -> Self {
+        Self::new(
+            Code::Unsupported,
+            construct,
+            format!("{construct} is not supported in a feature group's SQL"),
+        )
+        .hint(hint)
+    }
+}
+
+impl From<Error> for DataFusionError {
+    fn from(error: Error) -> Self {
+        Self::External(Box::new(error))
+    }
+}
+
+impl From<DataFusionError> for Error {
+    /// Ours comes back as it was; of DataFusion's, only what names a fault of the text remains.
+    fn from(error: DataFusionError) -> Self {
+        let root = error.find_root();
+        if let DataFusionError::External(inner) = root
+            && let Some(ours) = inner.downcast_ref::<Self>()
+        {
+            return ours.clone();
+        }
+        let text = root.strip_backtrace();
+        let text = text.split("\n\n").next().unwrap_or_default().trim();
+        let text = [
+            "Error during planning: ",
+            "This feature is not implemented: ",
+            "Schema error: ",
+            "Arrow error: ",
+        ]
+        .iter()
+        .fold(text, |text, prefix| text.strip_prefix(prefix).unwrap_or(text));
+        match root {
+            DataFusionError::NotImplemented(_) => {
+                Self::new(Code::Unsupported, text, format!("not supported: {text}"))
+                    .hint("supported: filters, projections and aggregates over one TUMBLE window")
+            }
+            DataFusionError::SQL(..) => Self::new(Code::Syntax, "SQL", text),
+            DataFusionError::SchemaError(..) => Self::new(Code::UnknownColumn, "column", text),
+            _ => Self::new(Code::Type, "expression", text),
+        }
+    }
+}
+
+/// The candidate closest to `name`, if one is close enough to be meant.
+pub(super) fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    use datafusion::common::utils::datafusion_strsim::levenshtein;
+    let name = name.to_lowercase();
+    candidates
+        .into_iter()
+        .map(|candidate| (levenshtein(&name, &candidate.to_lowercase()), candidate))
+        .filter(|(distance, _)| *distance <= 2.max(name.len() / 3))
+        .min()
+        .map(|(_, candidate)| candidate)
+}

@@ -1,0 +1,194 @@
+//! Gives every name of an expression its one meaning, and refuses what expressions may not hold.
+//!
+//! After this pass columns are qualified and quoted, aliases of the same SELECT are replaced by what
+//! they stand for, and every function is known and immutable: DataFusion resolves nothing by itself.
+
+use std::collections::BTreeSet;
+use std::ops::ControlFlow;
+
+use datafusion::sql::sqlparser::ast::{
+    DuplicateTreatment, Expr, Function, FunctionArguments, Ident, Value, VisitMut, VisitorMut,
+};
+
+use super::error::{Code, Error};
+use super::functions::{Functions, Role};
+use super::scope::{Alias, Aliases, Scope, find, quoted};
+
+/// Resolves the names of one clause.
+pub(super) struct Names<'a> {
+    /// What FROM offers.
+    pub scope: &'a Scope,
+    /// Functions by name.
+    pub functions: &'a Functions,
+    /// Aliases that may be used here: earlier ones in the select list, all of them after it.
+    pub aliases: &'a Aliases,
+    /// The columns of GROUP BY where rows are groups. Outside of an aggregate's argument a name
+    /// means, in this order, one of these, an alias, another column of the input.
+    pub grouped: Option<&'a BTreeSet<String>>,
+}
+
+impl Names<'_> {
+    /// Rewrites `expr` in place; true if it holds an aggregate function.
+    pub fn resolve(&self, expr: &mut Expr) -> Result<bool, Error> {
+        let mut walk = Walk { names: self, depth: 0, aggregate: false };
+        match expr.visit(&mut walk) {
+            ControlFlow::Continue(()) => Ok(walk.aggregate),
+            ControlFlow::Break(error) => Err(*error),
+        }
+    }
+
+    /// What a bare name stands for, and whether that aggregates.
+    fn identifier(&self, ident: &Ident, in_aggregate: bool) -> Result<(Expr, bool), Error> {
+        let column = self.scope.column(ident)?;
+        let alias = || -> Result<Option<&Alias>, Error> {
+            let name = find(&ident.value, self.aliases.iter().map(|alias| alias.name.as_str()))?;
+            Ok(name.and_then(|name| self.aliases.iter().find(|alias| alias.name == name)))
+        };
+        let is_key = |column: &str| match self.grouped {
+            Some(grouped) if !in_aggregate => grouped.contains(column),
+            _ => true,
+        };
+        match column {
+            Some(column) if is_key(column) => Ok((self.scope.qualified(column), false)),
+            other => match (alias()?, other) {
+                (Some(alias), _) if alias.aggregate && in_aggregate => Err(nested()),
+                (Some(alias), _) => Ok((Expr::Nested(Box::new(alias.expr.clone())), alias.aggregate)),
+                (None, Some(column)) => Ok((self.scope.qualified(column), false)),
+                (None, None) => Err(self.scope.unknown(&ident.value, self.aliases)),
+            },
+        }
+    }
+
+    /// What `a.b.c` stands for: a column with its relation, or a field of a column.
+    fn compound(&self, parts: &[Ident]) -> Result<Expr, Error> {
+        let (column, fields) = match parts {
+            [relation, column, fields @ ..] if relation.value.eq_ignore_ascii_case(&self.scope.relation) => {
+                (column, fields)
+            }
+            [column, fields @ ..] => (column, fields),
+            [] => return Err(Error::new(Code::Syntax, "name", "an empty name")),
+        };
+        let Some(known) = self.scope.column(column)? else {
+            return Err(self.scope.unknown(&column.value, &Aliases::new()));
+        };
+        let mut path = vec![quoted(&self.scope.relation), quoted(known)];
+        path.extend(fields.iter().map(|field| quoted(&field.value)));
+        Ok(Expr::CompoundIdentifier(path))
+    }
+}
+
+struct Walk<'a> {
+    names: &'a Names<'a>,
+    /// How many aggregate calls enclose the current place.
+    depth: usize,
+    aggregate: bool,
+}
+
+impl Walk<'_> {
+    fn enter(&mut self, expr: &mut Expr) -> Result<(), Error> {
+        if let Some((construct, hint)) = refused(expr) {
+            return Err(Error::unsupported(construct, hint));
+        }
+        let Expr::Function(function) = expr else { return Ok(()) };
+        if call(self.names.functions, function)? == Role::Aggregate {
+            if self.depth > 0 {
+                return Err(nested());
+            }
+            self.depth += 1;
+            self.aggregate = true;
+        }
+        Ok(())
+    }
+
+    fn leave(&mut self, expr: &mut Expr) -> Result<(), Error> {
+        let in_aggregate = self.depth > 0;
+        match expr {
+            Expr::Identifier(ident) => {
+                let (meaning, aggregate) = self.names.identifier(ident, in_aggregate)?;
+                *expr = meaning;
+                self.aggregate |= aggregate;
+            }
+            Expr::CompoundIdentifier(parts) => *expr = self.names.compound(parts)?,
+            Expr::Function(function) => {
+                if call(self.names.functions, function)? == Role::Aggregate {
+                    self.depth -= 1;
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+impl VisitorMut for Walk<'_> {
+    type Break = Box<Error>;
+
+    fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Self::Break> {
+        self.enter(expr).map_or_else(|e| ControlFlow::Break(Box::new(e)), ControlFlow::Continue)
+    }
+
+    fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Self::Break> {
+        self.leave(expr).map_or_else(|e| ControlFlow::Break(Box::new(e)), ControlFlow::Continue)
+    }
+}
+
+fn nested() -> Error {
+    Error::unsupported(
+        "an aggregate inside an aggregate",
+        "aggregate once per window; combine the results in later columns",
+    )
+}
+
+/// Checks one call and says whether it aggregates.
+fn call(functions: &Functions, function: &mut Function) -> Result<Role, Error> {
+    let name = function.name.to_string().to_lowercase();
+    if function.over.is_some() {
+        return Err(Error::unsupported(
+            "OVER",
+            "aggregate over windows with FROM TUMBLE(…) and GROUP BY key, window_end",
+        ));
+    }
+    let role = functions.role(&name)?;
+    if !function.within_group.is_empty() {
+        return Err(Error::unsupported("WITHIN GROUP", "supported aggregates: COUNT, SUM, MIN, MAX, AVG"));
+    }
+    if function.null_treatment.is_some() || !matches!(function.parameters, FunctionArguments::None) {
+        return Err(Error::unsupported("IGNORE NULLS", "aggregates skip NULL by themselves"));
+    }
+    if let FunctionArguments::List(list) = &function.args {
+        if !list.clauses.is_empty() {
+            return Err(Error::unsupported(
+                "a clause inside a function call",
+                "use FILTER (WHERE …) after the call",
+            ));
+        }
+        if list.duplicate_treatment == Some(DuplicateTreatment::Distinct)
+            && (name != "count" || list.args.len() != 1)
+        {
+            return Err(Error::unsupported(
+                &format!("DISTINCT inside {}()", name.to_uppercase()),
+                "COUNT(DISTINCT expression) is supported",
+            ));
+        }
+    }
+    Ok(role)
+}
+
+/// Kinds of expression that no clause may hold, with the nearest supported one.
+fn refused(expr: &Expr) -> Option<(&'static str, &'static str)> {
+    const FLAT: &str = "a subquery is supported after FROM and inside TUMBLE(…)";
+    Some(match expr {
+        Expr::Subquery(_) => ("a subquery as a value", FLAT),
+        Expr::Exists { .. } => ("EXISTS", FLAT),
+        Expr::InSubquery { .. } => ("IN (SELECT …)", "IN with a list of values is supported"),
+        Expr::GroupingSets(_) => ("GROUPING SETS", "one GROUP BY; create a feature group for each key"),
+        Expr::Cube(_) => ("CUBE", "one GROUP BY; create a feature group for each key"),
+        Expr::Rollup(_) => ("ROLLUP", "one GROUP BY; create a feature group for each key"),
+        Expr::Lambda(_) => ("a lambda", "any immutable scalar function of DataFusion without lambdas"),
+        Expr::Wildcard(_) | Expr::QualifiedWildcard(..) => ("* as a value", "COUNT(*) is supported"),
+        Expr::Value(value) if matches!(value.value, Value::Placeholder(_)) => {
+            ("a placeholder", "write the value itself: the text is the definition")
+        }
+        _ => return None,
+    })
+}
