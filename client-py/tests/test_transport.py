@@ -145,6 +145,17 @@ def test_after_an_unknown_outcome_the_stream_goes_on_as_a_new_producer():
     assert second.headers["Millpond-Sequence"] == "1"
 
 
+def test_an_append_to_a_topic_is_not_repeated_once_it_was_sent():
+    ok = httpx.Response(200, json={"position": "p", "appended": 1})
+    server = Server(httpx.ConnectError("refused"), ok, httpx.ReadTimeout("slow"), ok)
+    connection = millpond.login("http://m", transport=httpx.MockTransport(server))
+    stream = millpond.Stream(connection._transport, {**STREAM, "topic": "t"})
+    assert stream.append([{"user_id": "a", "ts": 1}]) == "p"
+    assert "Millpond-Sequence" not in server.requests[1].headers
+    with pytest.raises(millpond.UnreachableError):
+        stream.append([{"user_id": "a", "ts": 1}])
+
+
 def test_a_refused_batch_uses_up_no_sequence():
     ok = httpx.Response(200, json={"position": "p", "appended": 1})
     bad = refusal(422, "invalid_rows", details=[{"row": 0, "field": "ts", "message": "missing"}])

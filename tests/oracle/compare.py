@@ -9,8 +9,9 @@ from decimal import Decimal
 from typing import Any
 
 from .expect import Expected
-from .judge import EPOCH, Row, micros
+from .judge import Row
 from .observe import Observed
+from .records import EPOCH, micros
 
 
 class Mismatch(AssertionError):

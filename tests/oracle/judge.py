@@ -8,30 +8,11 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
 from typing import Any
 
-from .records import Record, Rejected
+from .records import Record, Rejected, micros
 
-EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 Row = dict[str, Any]
-
-
-def micros(time: Any) -> int | None:
-    """RFC 3339 text or a datetime as microseconds since 1970. Text outside of its range is None."""
-    if time is None:
-        return None
-    if isinstance(time, int):
-        return time
-    if isinstance(time, str):
-        try:
-            time = datetime.fromisoformat(time.replace("Z", "+00:00"))
-        except ValueError:
-            return None if time.startswith("-") else 2**63 - 1
-    if time.tzinfo is None:
-        time = time.replace(tzinfo=timezone.utc)
-    delta = time - EPOCH
-    return (delta.days * 86_400 + delta.seconds) * 1_000_000 + delta.microseconds
 
 
 @dataclass(frozen=True)

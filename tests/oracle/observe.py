@@ -8,7 +8,10 @@ from typing import Any
 import httpx
 from deltalake import DeltaTable
 
-from .judge import Row, micros
+from .judge import Row
+from .records import micros
+
+ALL = 100_000
 
 
 @dataclass
@@ -32,8 +35,12 @@ def observe(http: httpx.Client, stream: str, group: str, version: int = 1) -> Ob
     detail = _ok(http.get(path))
     accounting = _ok(http.get(f"/api/v1/streams/{stream}/accounting"))["groups"]
     return Observed(
-        latest=[_row(r) for r in _ok(http.get(f"{path}/rows", params={"which": "latest"}))["rows"]],
-        previous=[_row(r) for r in _ok(http.get(f"{path}/rows", params={"which": "previous"}))["rows"]],
+        latest=[
+            _row(r) for r in _ok(http.get(f"{path}/rows", params={"which": "latest", "limit": ALL}))["rows"]
+        ],
+        previous=[
+            _row(r) for r in _ok(http.get(f"{path}/rows", params={"which": "previous", "limit": ALL}))["rows"]
+        ],
         history=delta(detail["location"]),
         quarantine={
             _place(r): r["reason"]

@@ -7,13 +7,30 @@ import io
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from typing import Any
 
 import fastavro
 import httpx
 from confluent_kafka import Consumer, KafkaError, TopicPartition
 
-PAGE = 10_000
+PAGE = 1_000
+EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+
+
+def micros(time: Any) -> int | None:
+    """RFC 3339 text or a datetime as microseconds since 1970; text out of the calendar is the end it lies at."""
+    if time is None or isinstance(time, int):
+        return time
+    if isinstance(time, str):
+        try:
+            time = datetime.fromisoformat(time.replace("Z", "+00:00"))
+        except ValueError:
+            return -(2**63) if time.startswith("-") else 2**63 - 1
+    if time.tzinfo is None:
+        time = time.replace(tzinfo=timezone.utc)
+    delta = time - EPOCH
+    return (delta.days * 86_400 + delta.seconds) * 1_000_000 + delta.microseconds
 
 
 @dataclass(frozen=True)
@@ -47,7 +64,7 @@ def over_http(http: httpx.Client, stream: str) -> Iterator[Record]:
                     r["kind"],
                     _bytes(r["key"]),
                     _bytes(r["value"]),
-                    r.get("heartbeat"),
+                    micros(r.get("time")),
                 )
             offset = page[-1]["offset"] + 1
 

@@ -60,6 +60,7 @@ class Status:
         epoch: number of the last commit.
         outbox_rows: rows committed and not yet in Delta.
         delta_version: version of the Delta table, None before the first drain.
+        warning: something odd that stops nothing.
     """
 
     state: str
@@ -70,6 +71,7 @@ class Status:
     epoch: int | None = None
     outbox_rows: int | None = None
     delta_version: int | None = None
+    warning: str | None = None
 
     @classmethod
     def of(cls, raw: Json) -> Status:
@@ -83,6 +85,7 @@ class Status:
             raw.get("epoch"),
             raw.get("outbox_rows"),
             raw.get("delta_version"),
+            raw.get("warning"),
         )
 
 
@@ -139,5 +142,5 @@ class Vector:
     values: dict[str, Any]
     status: str
     event_time: datetime | None
-    as_of: datetime | dict[str, datetime] | None
+    as_of: datetime | dict[str, datetime | None] | None
     groups: list[Json] = field(default_factory=list)

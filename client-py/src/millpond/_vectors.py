@@ -10,7 +10,7 @@ import pyarrow as pa
 from . import _frames, _types
 from ._errors import InvalidRequestError, MissingFeaturesError
 from ._models import Json, Vector
-from ._time import parse, parse_optional
+from ._time import parse_optional
 
 PAGE = 1000  # entries that the server takes in one request
 RETURN_TYPES = ("dict", "list", "numpy", "pandas", "polars")
@@ -21,7 +21,9 @@ def decoded(
 ) -> list[Vector]:
     """The vectors of a reply. Keys, where they are included, come back as they were given."""
     as_of: Any = reply.get("as_of")
-    as_of = {k: parse(v) for k, v in as_of.items()} if isinstance(as_of, dict) else parse_optional(as_of)
+    as_of = (
+        {k: parse_optional(v) for k, v in as_of.items()} if isinstance(as_of, dict) else parse_optional(as_of)
+    )
     names = list(reply["features"])
     decoders = [_types.decoder(types[n]) if n in types else None for n in names]
     vectors = []

@@ -16,6 +16,7 @@ from .._time import Instant, parse, rfc3339
 from .stream import AsyncStream
 from .transport import ARROW, AsyncTransport
 
+MOST = 100_000  # online rows that the server gives in one reply
 Keys = Any  # one value, or a sequence of them for a compound key
 _META = {"_event_time": "timestamp", "_available_at": "timestamp", "_commit": "bigint", "_op": "string"}
 
@@ -231,9 +232,9 @@ class AsyncFeatureGroup:
 
         Args:
             which: "latest", or "previous": the event time before the latest one.
-            limit: at most so many.
+            limit: at most so many; the server gives 100,000 at most.
         """
-        params = {"which": which, "limit": limit}
+        params = {"which": which, "limit": MOST if limit is None else limit}
         reply = await self._transport.json("GET", self._path("/rows"), params=params)
         return [self._decoded(row) for row in reply["rows"]]
 

@@ -21,7 +21,8 @@ class AsyncStream:
     """A named, append-only log of events. Made by `get_or_create_stream`.
 
     One object appends in order, under one producer id: an append that is repeated because no reply
-    came is stored once.
+    came is stored once. (On a stream with a Kafka topic it is not repeated: for a producer that is,
+    write to the topic.)
     """
 
     def __init__(self, transport: AsyncTransport, raw: Json) -> None:
@@ -214,17 +215,21 @@ class AsyncStream:
         sequence: int | None,
     ) -> str:
         own = producer_id is None
+        numbered = self.topic is None  # Kafka's producers number their batches themselves
         headers = {
             "Content-Type": content_type,
             "Accept": "application/json",
             "Millpond-Producer-Id": producer_id or self._producer,
-            "Millpond-Sequence": str(self._sequence + 1 if sequence is None else sequence),
         }
+        if sequence is not None:
+            headers["Millpond-Sequence"] = str(sequence)
+        elif numbered:
+            headers["Millpond-Sequence"] = str(self._sequence + 1)
         if partition is not None:
             headers["Millpond-Partition"] = str(partition)
         try:
             reply = await self._transport.send(
-                "POST", self._path("/records"), content=content, headers=headers
+                "POST", self._path("/records"), content=content, headers=headers, repeatable=numbered
             )
         except (_errors.UnreachableError, _errors.SequenceConflictError):
             if own:  # whether the batch was stored is not known: what follows is a new producer's

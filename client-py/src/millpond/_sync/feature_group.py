@@ -17,6 +17,7 @@ from .._time import Instant, parse, rfc3339
 from .stream import Stream
 from .transport import ARROW, Transport
 
+MOST = 100_000  # online rows that the server gives in one reply
 Keys = Any  # one value, or a sequence of them for a compound key
 _META = {"_event_time": "timestamp", "_available_at": "timestamp", "_commit": "bigint", "_op": "string"}
 
@@ -232,9 +233,9 @@ class FeatureGroup:
 
         Args:
             which: "latest", or "previous": the event time before the latest one.
-            limit: at most so many.
+            limit: at most so many; the server gives 100,000 at most.
         """
-        params = {"which": which, "limit": limit}
+        params = {"which": which, "limit": MOST if limit is None else limit}
         reply = self._transport.json("GET", self._path("/rows"), params=params)
         return [self._decoded(row) for row in reply["rows"]]
 

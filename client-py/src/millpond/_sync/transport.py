@@ -85,11 +85,13 @@ class Transport:
         headers: dict[str, str] | None = None,
         params: Params | None = None,
         timeout: float | None = None,
+        repeatable: bool = True,
     ) -> httpx.Response:
         """Send, try again where that is safe and useful, return a 2xx reply.
 
-        Every request of this client may be repeated: reads, get-or-create, deletes, and appends,
-        which carry a producer id and a sequence.
+        Almost every request of this client may be repeated: reads, get-or-create, deletes, and
+        appends, which carry a producer id and a sequence. What is not `repeatable` is sent again
+        only if it was refused, or did not reach the server.
 
         Raises:
             MillpondError: the server's refusal, or `UnreachableError` where no reply came.
@@ -102,7 +104,8 @@ class Transport:
             try:
                 reply = self._http.request(method, path, **arguments)
             except httpx.TransportError as error:
-                if attempt >= self._retries:
+                sent = not isinstance(error, (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout))
+                if attempt >= self._retries or (sent and not repeatable):
                     raise self._unreachable(error) from error
                 sleep(_retry.pause(attempt))
             else:
