@@ -22,7 +22,7 @@ from tests.oracle.judge import epochs
 from tests.oracle.records import from_kafka
 
 EVENT = schema("event")
-KILLS = 12  # for each log
+KILLS = 14  # for each log
 ENV = {"MILLPOND_OFFLINE__DRAIN_INTERVAL": "1"}
 
 
@@ -55,11 +55,11 @@ def live_frames(schema_id, count, seed):
     return encode(schema_id, EVENT, rows)
 
 
-def kill_and_restart(server, feeder, seed):
-    """Kill the server KILLS times while it works; returns the instants."""
+def kill_and_restart(server, feeder, kills, seed):
+    """Kill the server so many times while it works; returns the instants."""
     rng = random.Random(seed)
     instants = []
-    for _ in range(KILLS):
+    for _ in range(kills):
         time.sleep(rng.uniform(0.3, 2.0))
         instants.append(time.time())
         server.kill()
@@ -117,35 +117,25 @@ def confirm(verified, feeder, instants):
     return flying, owing
 
 
-@pytest.fixture(scope="module")
-def tally():
-    return []
-
-
-def test_embedded(make_server, tally):
+def embedded(make_server, kills, count):
     server = make_server(ENV)
     fs = server.store(retries=60, timeout=20)
     stream = fs.get_or_create_stream("events", EVENT, event_time="ts", watermark_delay=20, time="historical")
     fs.get_or_create_feature_group("ctr", sql=CTR_SQL.format(stream="events"))
-    feeder = Feeder(live_frames(stream.schema_id, 2_000_000, seed=21), stream.append_encoded)
+    feeder = Feeder(live_frames(stream.schema_id, count, seed=21), stream.append_encoded)
     feeder.start()
-    instants = kill_and_restart(server, feeder, seed=1)
+    instants = kill_and_restart(server, feeder, kills, seed=1)
     stream.finish()
     feeding.settle(server, "ctr")
-    tally.append(confirm(verify(server, "events", "ctr", CTR), feeder, instants))
+    return confirm(verify(server, "events", "ctr", CTR), feeder, instants)
 
 
-def test_kafka(kafka, make_server, name, tally):
-    topic = kafka.topic(name, 4)
+def over_kafka(kafka, make_server, topic, kills, count):
+    kafka.topic(topic, 4)
     server = make_server({**ENV, "KAFKA_BOOTSTRAP_SERVERS": kafka.bootstrap})
     fs = server.store(retries=60, timeout=20)
     stream = fs.get_or_create_stream(
-        "events",
-        EVENT,
-        event_time="ts",
-        watermark_delay=20,
-        time="historical",
-        topic=topic,
+        "events", EVENT, event_time="ts", watermark_delay=20, time="historical", topic=topic
     )
     fs.get_or_create_feature_group("ctr", sql=CTR_SQL.format(stream="events"))
     producer = kafka.producer()
@@ -156,15 +146,43 @@ def test_kafka(kafka, make_server, name, tally):
         assert producer.flush(60) == 0
         time.sleep(0.01)
 
-    feeder = Feeder(live_frames(stream.schema_id, 2_000_000, seed=22), send)
+    feeder = Feeder(live_frames(stream.schema_id, count, seed=22), send)
     feeder.start()
-    instants = kill_and_restart(server, feeder, seed=2)
+    instants = kill_and_restart(server, feeder, kills, seed=2)
     stream.finish()
     feeding.settle(server, "ctr")
     raw = list(from_kafka(kafka.bootstrap, topic))
-    tally.append(confirm(verify(server, "events", "ctr", CTR, records=raw), feeder, instants))
+    return confirm(verify(server, "events", "ctr", CTR, records=raw), feeder, instants)
+
+
+@pytest.fixture(scope="module")
+def tally():
+    return []
+
+
+def test_embedded(make_server, tally):
+    tally.append(embedded(make_server, KILLS, 1_000_000))
+
+
+def test_kafka(kafka, make_server, tally):
+    tally.append(over_kafka(kafka, make_server, "crash", KILLS, 1_000_000))
 
 
 def test_enough_kills_landed(tally):
+    assert len(tally) == 2, "the tests before did not end"
     assert sum(flying for flying, _ in tally) >= 20
     assert sum(owing for _, owing in tally) >= 5
+
+
+@pytest.mark.long
+def test_many_kills_embedded(make_server):
+    flying, owing = embedded(make_server, 500, 20_000_000)
+    assert flying >= 400
+    assert owing >= 100
+
+
+@pytest.mark.long
+def test_many_kills_kafka(kafka, make_server):
+    flying, owing = over_kafka(kafka, make_server, "many_crashes", 500, 20_000_000)
+    assert flying >= 400
+    assert owing >= 100

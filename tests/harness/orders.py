@@ -19,7 +19,7 @@ def orders(count: int, seed: int, disorder_ms: int = 20_000) -> list[dict[str, A
         rows.append({
             "shop": rng.choice(["nord", "süd", "o'hara", 'a"b', "日本"]),
             "Country": None if rng.random() < 0.01 else rng.choice(["DE", "FR", ""]),
-            "amount": Decimal(rng.randrange(-500, 10_000_000)).scaleb(-2),
+            "amount": Decimal(rng.randrange(-300_000, 10_000_000)).scaleb(-2),
             "weight": None if rng.random() < 0.3 else rng.random() * 1e3,
             "buyer": {"age": None if rng.random() < 0.2 else rng.randrange(18, 99), "vip": rng.random() < 0.1},
             "tags": [rng.choice("abc") for _ in range(rng.randrange(3))],

@@ -80,7 +80,7 @@ def _computed(query: Query, judged: Judged) -> list[Row]:
     with duckdb.connect() as db:
         db.execute("SET TimeZone = 'UTC'")
         db.register("applied", applied.to_arrow())
-        table = db.execute(query.select).to_arrow_table()
+        table = db.sql(query.select).to_arrow_table()
     rows = table.to_pylist()
     for row in rows:
         row["_event_time"] = row.pop("_window_end")
