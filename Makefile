@@ -2,7 +2,7 @@
 # Everything is set up by the target that needs it; see scripts/setup.sh.
 
 SHELL := /bin/bash
-.PHONY: help setup demo test test-long bench lint notebooks clean-demo
+.PHONY: help setup demo test test-long bench lint notebooks readme clean-demo
 
 help:
 	@echo "make demo        build, start a server, replay real events, show vectors and training data (ONCE=1, PORT=7878)"
@@ -11,6 +11,7 @@ help:
 	@echo "make bench       measure (release build)"
 	@echo "make lint        formatting, lints, types"
 	@echo "make notebooks   open the tutorial in Jupyter"
+	@echo "make readme      put the demo's output into README.md"
 	@echo "make clean-demo  remove the demo's data"
 
 setup:
@@ -37,6 +38,10 @@ lint:
 
 notebooks:
 	@bash scripts/notebooks.sh
+
+readme:
+	@bash scripts/setup.sh demo
+	@. scripts/env.sh && cd "$$ROOT" && "$$(venv_of demo)/bin/python" -m scripts.readme
 
 clean-demo:
 	rm -rf .millpond/demo

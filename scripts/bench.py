@@ -13,14 +13,29 @@ from tests.harness.kafka import Kafka
 
 def main() -> int:
     """Returns the benchmark's exit code."""
-    build = ["cargo", "build", "--release", "--locked", "--package", "millpond", "--package", "millpond-bench"]
+    build = [
+        "cargo",
+        "build",
+        "--release",
+        "--locked",
+        "--package",
+        "millpond",
+        "--package",
+        "millpond-bench",
+    ]
     subprocess.run(build, check=True)
     release = Path(os.environ["CARGO_TARGET_DIR"]) / "release"
     with tempfile.TemporaryDirectory() as folder:
         kafka = Kafka(Path(folder))
         try:
             kafka.start()
-            command = [release / "millpond-bench", "--millpond", release / "millpond", "--kafka", kafka.bootstrap]
+            command = [
+                release / "millpond-bench",
+                "--millpond",
+                release / "millpond",
+                "--kafka",
+                kafka.bootstrap,
+            ]
             return subprocess.run([*command, *sys.argv[1:]], check=False).returncode
         finally:
             kafka.stop()
