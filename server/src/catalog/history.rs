@@ -30,20 +30,23 @@ pub fn instant() -> DataType {
     DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()))
 }
 
-/// The history's schema for a group with these features (primary key included).
-///
-/// Every feature is nullable in the history, whatever the group says: a `delete` of an ingested
-/// group has a key and nothing else.
-pub fn schema(features: &Schema) -> SchemaRef {
-    let mut fields: Vec<Field> =
-        features.fields().iter().map(|f| Field::new(f.name(), f.data_type().clone(), true)).collect();
-    fields.extend([
+/// The columns that the history adds to the features.
+pub fn own_columns() -> [Field; 6] {
+    [
         Field::new(EVENT_TIME, instant(), false),
         Field::new(EVENT_DATE, DataType::Date32, false),
         Field::new(AVAILABLE_AT, instant(), false),
         Field::new(MODELLED, DataType::Boolean, false),
         Field::new(COMMIT, DataType::Int64, false),
         Field::new(OP, DataType::Utf8, false),
-    ]);
-    Arc::new(Schema::new(fields))
+    ]
+}
+
+/// The history's schema for a group with these features (primary key included).
+///
+/// Every feature is nullable in the history, whatever the group says: a `delete` of an ingested
+/// group has a key and nothing else.
+pub fn schema(features: &Schema) -> SchemaRef {
+    let features = features.fields().iter().map(|f| Field::new(f.name(), f.data_type().clone(), true));
+    Arc::new(Schema::new(features.chain(own_columns()).collect::<Vec<_>>()))
 }

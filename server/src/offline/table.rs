@@ -14,10 +14,12 @@ use deltalake::parquet::file::properties::WriterProperties;
 use deltalake::protocol::{DeltaOperation, SaveMode};
 use deltalake::writer::{DeltaWriter, RecordBatchWriter};
 use deltalake::{DeltaTable, DeltaTableBuilder, DeltaTableError};
+use futures::{StreamExt, TryStreamExt};
 use url::Url;
 
 use super::durable::{self, DurableFileSystem};
 use super::protocol::{DeltaLog, Snapshot};
+use super::read::conform;
 use crate::catalog::history::EVENT_DATE;
 
 /// Where a table is and what it is made with.
@@ -69,6 +71,25 @@ impl Table {
             self.loaded = Some(table);
         }
         Ok(self.loaded.as_ref())
+    }
+
+    /// The version read or written last.
+    pub fn loaded(&self) -> Option<&DeltaTable> {
+        self.loaded.as_ref()
+    }
+
+    /// Deletes the table with all its files.
+    pub async fn remove(&mut self) -> Result<(), DeltaTableError> {
+        self.loaded = None;
+        if let Some(path) = self.spec.local() {
+            return match std::fs::remove_dir_all(path) {
+                Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(e.into()),
+                _ => Ok(()),
+            };
+        }
+        let files = self.spec.open()?.object_store();
+        let all = files.list(None).map_ok(|file| file.location).boxed();
+        files.delete_stream(all).try_for_each(|_| std::future::ready(Ok(()))).await.map_err(Into::into)
     }
 
     /// Forgets what was loaded: the next use reads the table from its beginning.
@@ -159,8 +180,9 @@ impl DeltaLog for Table {
     async fn write(&mut self, rows: Vec<RecordBatch>) -> Result<Vec<Add>, DeltaTableError> {
         let table = self.loaded.as_ref().ok_or(DeltaTableError::NotInitialized)?;
         let mut writer = RecordBatchWriter::for_table(table)?.with_writer_properties(parquet());
+        let schema = writer.arrow_schema();
         for batch in rows {
-            writer.write(batch).await?;
+            writer.write(conform(&batch, &schema)?).await?;
         }
         writer.flush().await
     }

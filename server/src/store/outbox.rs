@@ -14,7 +14,7 @@ use std::sync::Arc;
 use arrow::array::{
     ArrayRef, BooleanArray, Date32Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
 };
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use arrow::datatypes::{Schema, SchemaRef};
 use arrow::ipc::reader::StreamReader;
 use arrow::ipc::writer::StreamWriter;
 use millpond_engine::epoch::Op;
@@ -24,6 +24,7 @@ use super::Error;
 use super::bytes::{Bytes, VERSION};
 use super::commit::OutboxEntry;
 use super::db::UNSTAMPED;
+use crate::catalog::history::own_columns;
 
 const FAMILY: &str = "outbox";
 
@@ -90,19 +91,6 @@ pub(super) fn head(value: &[u8]) -> Result<(Head, Bytes<'_>), Error> {
     Ok((head, b))
 }
 
-/// The columns that the offline store adds to the features.
-fn own_columns() -> [Field; 6] {
-    let instant = || DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
-    [
-        Field::new("_event_time", instant(), false),
-        Field::new("_event_date", DataType::Date32, false),
-        Field::new("_available_at", instant(), false),
-        Field::new("_modelled", DataType::Boolean, false),
-        Field::new("_commit", DataType::Int64, false),
-        Field::new("_op", DataType::Utf8, false),
-    ]
-}
-
 /// The schema of a group's rows offline: its features, then the columns of the contract.
 pub fn offline_schema(features: &Schema) -> SchemaRef {
     let own = own_columns().into_iter().map(Arc::new);
@@ -148,7 +136,7 @@ fn instants(b: &mut Bytes<'_>, n: usize) -> Result<Vec<i64>, Error> {
 #[allow(clippy::unwrap_used, clippy::indexing_slicing)]
 mod tests {
     use arrow::array::AsArray;
-    use arrow::datatypes::{Date32Type, Int64Type, TimestampMicrosecondType};
+    use arrow::datatypes::{DataType, Date32Type, Field, Int64Type, TimestampMicrosecondType};
 
     use super::*;
 
