@@ -57,6 +57,17 @@ pub enum TimeUnit {
     Micros,
 }
 
+impl TimeUnit {
+    /// The same unit as the decoder names it.
+    pub fn engine(self) -> millpond_engine::avro::Unit {
+        match self {
+            Self::Seconds => millpond_engine::avro::Unit::S,
+            Self::Millis => millpond_engine::avro::Unit::Ms,
+            Self::Micros => millpond_engine::avro::Unit::Us,
+        }
+    }
+}
+
 /// A named, append-only log of events with a schema, an event time and a watermark delay.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Stream {
