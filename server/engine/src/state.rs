@@ -8,6 +8,7 @@
 
 mod accumulators;
 pub mod codec;
+mod distinct;
 mod order;
 
 pub(crate) use accumulators::{Accumulators, Function, evaluate};

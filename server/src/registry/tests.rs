@@ -1,0 +1,328 @@
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
+
+use std::sync::Arc;
+
+use super::*;
+use crate::store::Options;
+
+fn record(fields: &str) -> String {
+    format!(r#"{{"type":"record","name":"E","fields":[{fields}]}}"#)
+}
+
+const A: &str = r#"{"name":"a","type":"int"}"#;
+const B: &str = r#"{"name":"b","type":"int"}"#;
+const B_WITH_DEFAULT: &str = r#"{"name":"b","type":"int","default":0}"#;
+
+fn open(dir: &std::path::Path) -> (Arc<Store>, Embedded) {
+    let store = Store::open(dir, &Options::default()).unwrap();
+    (Arc::clone(&store), Embedded::open(store).unwrap())
+}
+
+#[test]
+fn one_schema_has_one_id_under_all_subjects() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_store, registry) = open(dir.path());
+    let schema = record(A);
+    let id = registry.register("x-value", &schema).unwrap();
+    assert_eq!(registry.register("x-value", &schema).unwrap(), id);
+    let spelled = schema.replace("\"int\"", "{\"type\": \"int\"}");
+    assert_eq!(registry.register("y-value", &spelled).unwrap(), id);
+    assert_eq!(&*registry.schema(id).unwrap(), schema);
+    assert_eq!(registry.uses(id, false).unwrap(), [("x-value".to_owned(), 1), ("y-value".to_owned(), 1)]);
+    let other = registry.register("x-value", &record(&format!("{A},{B_WITH_DEFAULT}"))).unwrap();
+    assert_ne!(other, id);
+    assert_eq!(registry.versions("x-value", false).unwrap(), [1, 2]);
+    assert_eq!(registry.version("x-value", Which::Latest, false).unwrap().id, other);
+    assert_eq!(registry.lookup("x-value", &spelled, false).unwrap().version, 1);
+    assert_eq!(registry.lookup("y-value", &record(B), false), Err(Error::NoSchema));
+    assert_eq!(registry.lookup("z-value", &schema, false), Err(Error::NoSubject("z-value".into())));
+}
+
+#[test]
+fn levels_say_what_may_follow() {
+    let (one, two, grown) =
+        (record(A), record(&format!("{A},{B}")), record(&format!("{A},{B_WITH_DEFAULT}")));
+    // (level, old, new, may follow)
+    for (level, old, new, fits) in [
+        (Level::None, &one, &two, true),
+        (Level::Backward, &one, &two, false),
+        (Level::Backward, &one, &grown, true),
+        (Level::Backward, &two, &one, true),
+        (Level::Forward, &one, &two, true),
+        (Level::Forward, &two, &one, false),
+        (Level::Full, &one, &two, false),
+        (Level::Full, &two, &one, false),
+        (Level::Full, &one, &grown, true),
+        (Level::Full, &grown, &one, true),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let (_store, registry) = open(dir.path());
+        registry.set_level("s", Some(level)).unwrap();
+        registry.register("s", old).unwrap();
+        let registered = registry.register("s", new);
+        assert_eq!(registered.is_ok(), fits, "{level:?}: {registered:?}");
+        if let Err(error) = registered {
+            assert!(
+                matches!(&error, Error::Incompatible { reasons, .. } if reasons[0].contains("version 1"))
+            );
+            assert_eq!(registry.versions("s", false).unwrap(), [1]);
+        }
+    }
+}
+
+#[test]
+fn transitive_levels_look_at_every_version() {
+    // v1 {a}, v2 {}, v3 {a: string}: reads v2, not v1.
+    let changed = record(r#"{"name":"a","type":"string","default":""}"#);
+    for (level, fits) in [(Level::Backward, true), (Level::BackwardTransitive, false)] {
+        let dir = tempfile::tempdir().unwrap();
+        let (_store, registry) = open(dir.path());
+        registry.set_level("", Some(level)).unwrap();
+        registry.register("s", &record(A)).unwrap();
+        registry.register("s", &record("")).unwrap();
+        assert_eq!(registry.incompatibilities("s", &changed).unwrap().is_empty(), fits);
+        assert_eq!(registry.register("s", &changed).is_ok(), fits);
+        assert_eq!(registry.incompatibilities("new", &changed).unwrap(), Vec::<String>::new());
+        assert!(!registry.incompatibilities_with("s", Which::Number(1), &changed).unwrap().is_empty());
+    }
+}
+
+#[test]
+fn deleting_is_soft_first_and_ids_stay() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_store, registry) = open(dir.path());
+    let subject = "s".to_owned();
+    registry.set_level("s", Some(Level::None)).unwrap();
+    let first = registry.register("s", &record(A)).unwrap();
+    registry.register("s", &record(B)).unwrap();
+    let delete = |number, permanent| registry.delete_version("s", Which::Number(number), permanent);
+    assert_eq!(delete(1, true), Err(Error::VersionNotDeleted(subject.clone(), 1)));
+    assert_eq!(delete(1, false), Ok(1));
+    assert_eq!(delete(1, false), Err(Error::VersionDeleted(subject.clone(), 1)));
+    assert_eq!(registry.versions("s", false).unwrap(), [2]);
+    assert_eq!(registry.versions("s", true).unwrap(), [1, 2]);
+    assert_eq!(registry.version("s", Which::Number(1), false), Err(Error::NoVersion(1)));
+    assert_eq!(registry.version("s", Which::Number(1), true).unwrap().id, first);
+    // The schema comes back under a new version, with its old id.
+    assert_eq!(registry.register("s", &record(A)), Ok(first));
+    assert_eq!(registry.versions("s", false).unwrap(), [2, 3]);
+    assert_eq!(delete(1, true), Ok(1));
+    assert_eq!(delete(9, false), Err(Error::NoVersion(9)));
+
+    assert_eq!(registry.delete_subject("s", true), Err(Error::SubjectNotDeleted(subject.clone())));
+    assert_eq!(registry.delete_subject("s", false), Ok(vec![2, 3]));
+    assert_eq!(registry.delete_subject("s", false), Err(Error::SubjectDeleted(subject.clone())));
+    assert!(registry.subjects(false).is_empty());
+    assert_eq!(registry.subjects(true), ["s"]);
+    assert_eq!(registry.delete_subject("s", true), Ok(vec![2, 3]));
+    assert_eq!(registry.delete_subject("s", true), Err(Error::NoSubject(subject)));
+    assert!(registry.schema(first).is_some(), "records with this id may be in a log");
+    assert_eq!(registry.subject_level("s", false), Err(Error::NoConfig("s".into())));
+}
+
+#[test]
+fn everything_is_there_after_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let (first, second) = {
+        let (store, registry) = open(dir.path());
+        registry.set_level("", Some(Level::Full)).unwrap();
+        registry.set_level("a/b c", Some(Level::None)).unwrap();
+        let first = registry.register("a/b c", &record(A)).unwrap();
+        let second = registry.register("a/b c", &record(B)).unwrap();
+        registry.delete_version("a/b c", Which::Number(1), false).unwrap();
+        store.close().unwrap();
+        (first, second)
+    };
+    let (_store, registry) = open(dir.path());
+    assert_eq!(registry.level(), Level::Full);
+    assert_eq!(registry.subject_level("a/b c", false), Ok(Level::None));
+    assert_eq!(registry.subjects(false), ["a/b c"]);
+    assert_eq!(registry.versions("a/b c", false).unwrap(), [2]);
+    assert_eq!(registry.versions("a/b c", true).unwrap(), [1, 2]);
+    assert_eq!(&*registry.schema(first).unwrap(), record(A));
+    assert_eq!(registry.register("other", &record(B)), Ok(second));
+    assert_eq!(registry.register("other2", &record(B_WITH_DEFAULT)), Ok(second + 1));
+}
+
+#[test]
+fn what_is_no_schema_or_version_or_level_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let (_store, registry) = open(dir.path());
+    for bad in [
+        "",
+        "{",
+        r#"{"type":"record"}"#,
+        r#""nothing""#,
+        r#"{"type":"record","name":"E","fields":[{"name":"a","type":"X"}]}"#,
+    ] {
+        assert!(matches!(registry.register("s", bad), Err(Error::InvalidSchema(_))), "{bad}");
+    }
+    // Not every schema of the registry can be a stream's: recursive ones are fine here.
+    let list = r#"{"type":"record","name":"L","fields":[{"name":"next","type":["null","L"]}]}"#;
+    assert!(registry.register("s", list).is_ok());
+    assert!(registry.register("keys", r#""string""#).is_ok());
+    for bad in ["0", "-2", "x", "2147483648", ""] {
+        assert!(matches!(bad.parse::<Which>(), Err(Error::InvalidVersion(_))), "{bad}");
+    }
+    assert_eq!("latest".parse(), Ok(Which::Latest));
+    assert_eq!("backward_transitive".parse(), Ok(Level::BackwardTransitive));
+    assert!(matches!("sideways".parse::<Level>(), Err(Error::InvalidLevel(_))));
+}
+
+mod elsewhere {
+    //! An external registry that fails in the ways that they do.
+
+    use std::sync::atomic::{AtomicU32, Ordering};
+    use std::time::Duration;
+
+    use axum::Router;
+    use axum::extract::State;
+    use axum::http::{HeaderMap, StatusCode};
+    use axum::response::IntoResponse;
+    use axum::routing::get;
+    use parking_lot::Mutex;
+
+    use super::*;
+
+    /// What the fake replies next, how often it was asked, and with what credentials.
+    #[derive(Default)]
+    struct Fake {
+        reply: Mutex<(u16, String)>,
+        asked: AtomicU32,
+        authorization: Mutex<Option<String>>,
+    }
+
+    impl Fake {
+        fn says(&self, status: u16, body: &str) {
+            *self.reply.lock() = (status, body.to_owned());
+        }
+
+        fn asked(&self) -> u32 {
+            self.asked.load(Ordering::SeqCst)
+        }
+    }
+
+    async fn answer(State(fake): State<Arc<Fake>>, headers: HeaderMap) -> impl IntoResponse {
+        fake.asked.fetch_add(1, Ordering::SeqCst);
+        *fake.authorization.lock() = headers.get("authorization").map(|v| v.to_str().unwrap().to_owned());
+        let (status, body) = fake.reply.lock().clone();
+        (StatusCode::from_u16(status).unwrap(), body)
+    }
+
+    struct Setup {
+        fake: Arc<Fake>,
+        url: String,
+        _runtime: tokio::runtime::Runtime,
+        dir: tempfile::TempDir,
+    }
+
+    fn setup() -> Setup {
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let fake = Arc::new(Fake::default());
+        let app = Router::new().fallback(get(answer).post(answer)).with_state(Arc::clone(&fake));
+        let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        runtime.spawn(async move { axum::serve(listener, app).await });
+        Setup { fake, url, _runtime: runtime, dir: tempfile::tempdir().unwrap() }
+    }
+
+    fn config(url: &str, grace: f64) -> config::SchemaRegistry {
+        config::SchemaRegistry {
+            url: Some(url.to_owned()),
+            username: None,
+            password: None,
+            unknown_grace: grace,
+            timeout: 2.0,
+        }
+    }
+
+    const UNKNOWN: &str = r#"{"error_code":40403,"message":"Schema not found"}"#;
+
+    #[test]
+    fn trouble_is_asked_about_again_and_schemas_are_kept() {
+        let it = setup();
+        let store = Store::open(it.dir.path(), &Options::default()).unwrap();
+        let registry = Registry::open(&config(&it.url, 60.0), Arc::clone(&store)).unwrap();
+        // None of these is an answer; a bare 404 is a wrong URL.
+        for (status, body) in [(500, "oops"), (503, ""), (404, "not here"), (401, "{}"), (200, "<html>")] {
+            it.fake.says(status, body);
+            assert!(matches!(registry.schema(7), Err(Error::Unavailable { .. })), "{status} {body}");
+        }
+        it.fake.says(200, r#"{"schema":"\"string\""}"#);
+        assert_eq!(&*registry.schema(7).unwrap(), r#""string""#);
+        let asked = it.fake.asked();
+        it.fake.says(500, "down for good");
+        assert_eq!(&*registry.schema(7).unwrap(), r#""string""#);
+        // Another process, the registry still down: the store has it.
+        drop(registry);
+        let registry = Registry::open(&config(&it.url, 60.0), Arc::clone(&store)).unwrap();
+        assert_eq!(&*registry.schema(7).unwrap(), r#""string""#);
+        assert_eq!(it.fake.asked(), asked);
+        // Ids of one registry mean nothing in another.
+        let other = Registry::open(&config(&format!("{}/other", it.url), 60.0), store).unwrap();
+        assert!(other.schema(7).is_err());
+    }
+
+    #[test]
+    fn an_unknown_id_is_final_after_the_grace_period_only() {
+        let it = setup();
+        let store = Store::open(it.dir.path(), &Options::default()).unwrap();
+        let registry = Registry::open(&config(&it.url, 0.2), store).unwrap();
+        it.fake.says(404, UNKNOWN);
+        assert!(matches!(registry.schema(9), Err(Error::Unavailable { .. })));
+        std::thread::sleep(Duration::from_millis(250));
+        assert_eq!(registry.schema(9), Err(Error::Unknown { id: 9 }));
+        // Believed for a while, without asking.
+        let asked = it.fake.asked();
+        assert_eq!(registry.schema(9), Err(Error::Unknown { id: 9 }));
+        assert_eq!(it.fake.asked(), asked);
+        // An outage in between does not make another id final.
+        it.fake.says(503, "");
+        assert!(matches!(registry.schema(10), Err(Error::Unavailable { .. })));
+        std::thread::sleep(Duration::from_millis(250));
+        it.fake.says(404, UNKNOWN);
+        assert!(matches!(registry.schema(10), Err(Error::Unavailable { .. })));
+    }
+
+    #[test]
+    fn credentials_go_with_the_request_and_not_into_the_identity() {
+        let it = setup();
+        let store = Store::open(it.dir.path(), &Options::default()).unwrap();
+        let with = it.url.replace("http://", "http://me:se%20cret@");
+        let registry = Registry::open(&config(&with, 60.0), Arc::clone(&store)).unwrap();
+        assert_eq!(registry.identity(), it.url);
+        it.fake.says(200, r#"{"schema":"\"string\""}"#);
+        registry.schema(1).unwrap();
+        assert_eq!(it.fake.authorization.lock().as_deref(), Some("Basic bWU6c2UgY3JldA=="));
+        let mut settings = config(&it.url, 60.0);
+        settings.username = Some("me".into());
+        settings.password = Some("se cret".into());
+        Registry::open(&settings, store).unwrap().schema(2).unwrap();
+        assert_eq!(it.fake.authorization.lock().as_deref(), Some("Basic bWU6c2UgY3JldA=="));
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn subjects_are_asked_for_and_registered() {
+        let it = tokio::task::spawn_blocking(setup).await.unwrap();
+        let store = Store::open(it.dir.path(), &Options::default()).unwrap();
+        let registry = Registry::open(&config(&it.url, 60.0), store).unwrap();
+        it.fake.says(404, r#"{"error_code":40401,"message":"Subject not found"}"#);
+        assert_eq!(registry.latest("a/b").await, Ok(None));
+        it.fake.says(200, r#"{"subject":"a/b","version":1,"id":3,"schema":"\"string\""}"#);
+        assert_eq!(registry.latest("a/b").await, Ok(Some((3, r#""string""#.to_owned()))));
+        assert_eq!(registry.register("a/b", r#""string""#).await, Ok(3));
+        it.fake.says(409, r#"{"error_code":409,"message":"incompatible, says the registry"}"#);
+        let error = registry.register("a/b", r#""int""#).await.unwrap_err();
+        assert!(
+            matches!(&error, Error::Incompatible { reasons, .. } if reasons[0].contains("says the registry"))
+        );
+        it.fake.says(422, r#"{"error_code":42201,"message":"no Avro"}"#);
+        assert!(matches!(registry.register("a/b", "x").await, Err(Error::InvalidSchema(_))));
+        it.fake.says(500, "");
+        assert!(matches!(registry.latest("a/b").await, Err(Error::Unavailable { .. })));
+        // A thread of an async runtime may ask too, as long as it may block.
+        assert!(matches!(registry.schema(4), Err(Error::Unavailable { .. })));
+        tokio::task::spawn_blocking(move || drop(it)).await.unwrap();
+    }
+}
