@@ -1,1 +1,3 @@
 //! HTTP: routes, handlers, errors.
+
+pub mod schema_registry;

@@ -1,0 +1,167 @@
+//! `/subjects`: subjects and their versions.
+
+use axum::body::Bytes;
+use axum::extract::{Path, Query};
+use axum::response::Response;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::Local;
+use super::reply::{self, Failure, json};
+use crate::registry::{Registered, Which};
+
+/// Parameters of all routes; what one does not know it leaves.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(super) struct Params {
+    /// What is deleted softly counts too.
+    pub deleted: bool,
+    /// Only what is deleted softly.
+    pub deleted_only: bool,
+    /// What was deleted softly is deleted for good.
+    pub permanent: bool,
+    /// Only subjects that begin so.
+    pub subject_prefix: String,
+    /// Only the latest version of each subject.
+    pub latest_only: bool,
+    /// The registry's level where the subject has none.
+    pub default_to_global: bool,
+    /// The greatest id given, too.
+    pub fetch_max_id: bool,
+    /// With reasons.
+    pub verbose: bool,
+}
+
+/// A schema in a request.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Supplied {
+    schema: String,
+    #[serde(default)]
+    schema_type: Option<String>,
+    #[serde(default)]
+    references: Vec<serde_json::Value>,
+}
+
+impl Supplied {
+    pub fn from_body(body: &Bytes) -> Result<String, Failure> {
+        let supplied: Self = reply::parse(body)?;
+        match supplied.schema_type.as_deref() {
+            None | Some("AVRO") => {}
+            Some(other) => {
+                return Err(Failure::Body(format!("Invalid schema type {other}: only AVRO is supported")));
+            }
+        }
+        if !supplied.references.is_empty() {
+            return Err(Failure::Body(
+                "Invalid schema: references to other subjects are not supported".into(),
+            ));
+        }
+        Ok(supplied.schema)
+    }
+}
+
+/// A version as the API shows it. `schemaType` is left out: it is AVRO.
+#[derive(Serialize)]
+pub(super) struct Shown {
+    subject: String,
+    version: u32,
+    id: u32,
+    schema: String,
+}
+
+impl From<Registered> for Shown {
+    fn from(found: Registered) -> Self {
+        let Registered { subject, version, id, schema } = found;
+        Self { subject, version, id, schema: schema.to_string() }
+    }
+}
+
+pub(super) async fn list(local: Local, Query(params): Query<Params>) -> Result<Response, Failure> {
+    let found = local.run(move |registry| {
+        let alive = registry.subjects(false);
+        let mut found = registry.subjects(params.deleted || params.deleted_only);
+        found.retain(|subject| {
+            subject.starts_with(&params.subject_prefix) && !(params.deleted_only && alive.contains(subject))
+        });
+        Ok(found)
+    });
+    Ok(json(&found.await?))
+}
+
+pub(super) async fn versions(
+    local: Local,
+    Path(subject): Path<String>,
+    Query(params): Query<Params>,
+) -> Result<Response, Failure> {
+    Ok(json(&local.run(move |registry| registry.versions(&subject, params.deleted)).await?))
+}
+
+pub(super) async fn register(
+    local: Local,
+    Path(subject): Path<String>,
+    body: Bytes,
+) -> Result<Response, Failure> {
+    let schema = Supplied::from_body(&body)?;
+    let id = local.run(move |registry| registry.register(&subject, &schema)).await?;
+    Ok(json(&json!({ "id": id })))
+}
+
+pub(super) async fn lookup(
+    local: Local,
+    Path(subject): Path<String>,
+    Query(params): Query<Params>,
+    body: Bytes,
+) -> Result<Response, Failure> {
+    let schema = Supplied::from_body(&body)?;
+    let found = local.run(move |registry| registry.lookup(&subject, &schema, params.deleted)).await?;
+    Ok(json(&Shown::from(found)))
+}
+
+pub(super) async fn delete(
+    local: Local,
+    Path(subject): Path<String>,
+    Query(params): Query<Params>,
+) -> Result<Response, Failure> {
+    Ok(json(&local.run(move |registry| registry.delete_subject(&subject, params.permanent)).await?))
+}
+
+async fn find(local: Local, subject: String, version: &str, params: &Params) -> Result<Registered, Failure> {
+    let (which, deleted): (Which, bool) = (version.parse()?, params.deleted);
+    local.run(move |registry| registry.version(&subject, which, deleted)).await
+}
+
+pub(super) async fn version(
+    local: Local,
+    Path((subject, version)): Path<(String, String)>,
+    Query(params): Query<Params>,
+) -> Result<Response, Failure> {
+    Ok(json(&Shown::from(find(local, subject, &version, &params).await?)))
+}
+
+pub(super) async fn text(
+    local: Local,
+    Path((subject, version)): Path<(String, String)>,
+    Query(params): Query<Params>,
+) -> Result<Response, Failure> {
+    Ok(super::schemas::as_text(&find(local, subject, &version, &params).await?.schema))
+}
+
+pub(super) async fn referenced_by(
+    local: Local,
+    Path((subject, version)): Path<(String, String)>,
+    Query(params): Query<Params>,
+) -> Result<Response, Failure> {
+    find(local, subject, &version, &params).await?;
+    // There are no references.
+    Ok(json(&[0_u32; 0]))
+}
+
+pub(super) async fn delete_version(
+    local: Local,
+    Path((subject, version)): Path<(String, String)>,
+    Query(params): Query<Params>,
+) -> Result<Response, Failure> {
+    let which: Which = version.parse()?;
+    Ok(json(&local.run(move |registry| registry.delete_version(&subject, which, params.permanent)).await?))
+}
