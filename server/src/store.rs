@@ -2,7 +2,7 @@
 //!
 //! The way in is [`Store::append`] (the embedded log) and [`Store::commit`] (one epoch, one synced
 //! batch); the way out is [`Store::view`]: a snapshot published by the committer, with the `as_of`
-//! that it is good for. What lies where is in [`keys`]; what a value looks like stands at the top of
+//! that it is good for. What lies where is in `store/keys.rs`; what a value looks like stands at the top of
 //! the file that writes it. Every value begins with the version of its codec.
 
 mod bytes;

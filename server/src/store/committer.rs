@@ -102,7 +102,7 @@ fn encode<'s>(store: &'s Store, commit: &EpochCommit, state: &GroupState) -> Res
         let rows = state.rows.as_ref().ok_or(Error::Unregistered(group))?;
         put_online(&mut batch, commit, rows)?;
         record.sequence += 1;
-        Some(put_outbox(&mut batch, commit, record.sequence)?)
+        Some(put_outbox(&mut batch, commit, rows, record.sequence)?)
     } else {
         None
     };
@@ -203,18 +203,19 @@ fn available_at(commit: &EpochCommit, batch: usize, row: usize) -> Option<Micros
 }
 
 /// The rows of the epoch as one outbox entry.
-fn put_outbox(batch: &mut Batch<'_>, commit: &EpochCommit, sequence: u64) -> Result<Owed, Error> {
+fn put_outbox(
+    batch: &mut Batch<'_>,
+    commit: &EpochCommit,
+    rows: &Registered,
+    sequence: u64,
+) -> Result<Owed, Error> {
     fn flat<T: Copy>(rows: &[Emitted], part: impl Fn(&Emitted) -> &[T]) -> Vec<T> {
         rows.iter().flat_map(|e| part(e).iter().copied()).collect()
     }
     let event_times = flat(&commit.rows, |e| &e.event_times);
     let ops = flat(&commit.rows, |e| &e.ops);
-    let schema = commit
-        .rows
-        .first()
-        .map(|e| e.features.schema())
-        .unwrap_or_else(|| Arc::new(arrow::datatypes::Schema::empty()));
-    let features = concat_batches(&schema, commit.rows.iter().map(|e| &e.features))
+    let schema = rows.layout.schema();
+    let features = concat_batches(schema, commit.rows.iter().map(|e| &e.features))
         .map_err(|e| Error::Rows(e.to_string()))?;
     let modelled = match &commit.availability {
         Availability::Live => None,

@@ -64,16 +64,22 @@ pub(super) fn put_value(array: &dyn Array, row: usize, out: &mut Vec<u8>) {
         DataType::List(_) => {
             let items = array.as_list::<i32>().value(row);
             out.extend((items.len() as u32).to_le_bytes());
-            (0..items.len()).for_each(|i| put_element(items.as_ref(), i, out));
+            for i in 0..items.len() {
+                put_element(items.as_ref(), i, out);
+            }
         }
         DataType::Struct(_) => {
-            array.as_struct().columns().iter().for_each(|column| put_element(column.as_ref(), row, out));
+            for column in array.as_struct().columns() {
+                put_element(column.as_ref(), row, out);
+            }
         }
         DataType::Map(_, _) => {
             let entries = array.as_map().value(row);
             out.extend((entries.len() as u32).to_le_bytes());
             for i in 0..entries.len() {
-                entries.columns().iter().for_each(|column| put_element(column.as_ref(), i, out));
+                for column in entries.columns() {
+                    put_element(column.as_ref(), i, out);
+                }
             }
         }
         _ => {}

@@ -65,13 +65,17 @@ pub(super) fn encode(rows: &Rows<'_>) -> Result<Vec<u8>, Error> {
     out.extend_from_slice(&rows.modelled.as_ref().map_or(UNSTAMPED, |m| m.clock.0.to_le_bytes()));
     out.extend_from_slice(&rows.epoch.to_le_bytes());
     out.extend_from_slice(&(n as u32).to_le_bytes());
-    rows.event_times.iter().for_each(|t| out.extend_from_slice(&t.0.to_le_bytes()));
+    for t in rows.event_times {
+        out.extend_from_slice(&t.0.to_le_bytes());
+    }
     out.extend(rows.ops.iter().map(|op| match op {
         Op::Upsert => 0,
         Op::Delete => 1,
     }));
     if let Some(m) = &rows.modelled {
-        m.rows.iter().for_each(|t| out.extend_from_slice(&t.0.to_le_bytes()));
+        for t in m.rows {
+            out.extend_from_slice(&t.0.to_le_bytes());
+        }
     }
     write_ipc(rows.features, out).map_err(|e| Error::Rows(e.to_string()))
 }
