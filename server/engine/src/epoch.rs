@@ -11,6 +11,8 @@ mod evaluate;
 mod plan;
 mod records;
 mod stage;
+#[cfg(test)]
+mod tests;
 mod upsert;
 mod windowed;
 
@@ -58,8 +60,9 @@ pub struct Input<'a> {
     pub batches: &'a [SourceBatch],
     /// The watermark that this epoch commits: it closes windows, but judges no record of this epoch.
     pub watermark: Micros,
-    /// True where the sources have been read past their finish offsets: the engine advances the
-    /// watermark to the greatest open window end (see [`Output::watermark`]).
+    /// True in the epoch in which the sources come past their finish offsets: the engine advances the
+    /// watermark to the greatest open window end (see [`Output::watermark`]). Not again afterwards: the
+    /// stream stays open, and later records wait for their watermark as before.
     pub finished: bool,
     /// Where the previous epoch's large close stopped, from its journal entry.
     pub cursor: Option<CloseCursor>,

@@ -8,7 +8,6 @@
 
 mod accumulators;
 pub mod codec;
-mod distinct;
 mod order;
 
 pub(crate) use accumulators::{Accumulators, Function, evaluate};

@@ -4,7 +4,7 @@
 //! group → accumulators. The accumulators live for one epoch and number only the groups it touches, over
 //! all windows; a group that was there before starts from its saved form.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, btree_map};
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, TimestampMicrosecondArray, UInt32Array};
@@ -230,31 +230,45 @@ impl Windowed {
     }
 
     /// Finds each row's group among those of this epoch, into `self.groups`.
+    ///
+    /// DataFusion's accumulators take it that every group that is new to a call occurs in its rows (their
+    /// null masks are wrong otherwise). So groups with a saved form are numbered first and merged, and
+    /// only then the ones that start with this batch.
     fn group(&mut self, rows: &Rows, accumulators: &mut Accumulators) -> Result<(), Error> {
-        let first_new = self.touched.len();
         let size = self.plan.query.window.size();
+        let windows = match split(&rows.starts) {
+            None => return Ok(()),
+            Some(Split::One(start)) => vec![(start, None)],
+            Some(Split::Many(windows)) => windows.into_iter().map(|(s, m)| (s, Some(m))).collect(),
+        };
         self.groups.clear();
         self.groups.resize(rows.len(), 0);
-        match split(&rows.starts) {
-            None => {}
-            Some(Split::One(start)) => self.place(Micros(start) + size, &rows.keys, None, rows.len())?,
-            Some(Split::Many(windows)) => {
-                for (start, members) in windows {
-                    let members = UInt32Array::from(members);
+        let first_new = self.touched.len();
+        for (start, members) in &windows {
+            let window_end = Micros(*start) + size;
+            match members {
+                None => self.intern(window_end, &rows.keys, None, rows.len())?,
+                Some(members) => {
+                    let taken = UInt32Array::from_iter_values(members.iter().copied());
                     let keys = rows
                         .keys
                         .iter()
-                        .map(|k| arrow::compute::take(k, &members, None).map_err(DataFusionError::from))
+                        .map(|k| arrow::compute::take(k, &taken, None).map_err(DataFusionError::from))
                         .collect::<Result<Vec<_>, _>>()?;
-                    self.place(Micros(start) + size, &keys, Some(members.values()), members.len())?;
+                    self.intern(window_end, &keys, Some(members), members.len())?;
                 }
             }
         }
-        self.resume(first_new, accumulators)
+        self.resume(first_new, accumulators)?;
+        for (start, members) in &windows {
+            self.number(Micros(*start) + size, members.as_deref())?;
+        }
+        Ok(())
     }
 
-    /// Interns the keys of one window's rows. `members`: which rows of the batch they are.
-    fn place(
+    /// Finds the groups of one window's rows in its pane, and numbers those that have a saved form.
+    /// `members`: which rows of the batch they are; all of them if `None`.
+    fn intern(
         &mut self,
         window_end: Micros,
         keys: &[ArrayRef],
@@ -262,43 +276,51 @@ impl Windowed {
         rows: usize,
     ) -> Result<(), Error> {
         let pane = match self.panes.entry(window_end) {
-            std::collections::btree_map::Entry::Occupied(pane) => pane.into_mut(),
-            std::collections::btree_map::Entry::Vacant(place) => {
-                place.insert(Pane::new(&self.plan.key_schema)?)
-            }
+            btree_map::Entry::Occupied(pane) => pane.into_mut(),
+            btree_map::Entry::Vacant(place) => place.insert(Pane::new(&self.plan.key_schema)?),
         };
         pane.intern(keys, rows, &mut self.interned).map_err(|e| state_error(window_end, &e))?;
         for (i, group) in self.interned.iter().enumerate() {
             let row = members.map_or(i, |m| m.get(i).map_or(i, |row| *row as usize));
-            let (Some(number), Some(slot)) = (pane.touched.get_mut(*group), self.groups.get_mut(row)) else {
-                return Err(Error::Contract(format!("group {group} was never interned")));
-            };
-            if *number == UNTOUCHED {
-                *number = self.touched.len() as u32;
+            if let Some(slot) = self.groups.get_mut(row) {
+                *slot = *group;
+            }
+            if pane.number(*group) == UNTOUCHED && !pane.saved(*group as u32).is_empty() {
+                pane.set_number(*group, self.touched.len() as u32);
                 self.touched.push((window_end, *group as u32));
             }
-            *slot = *number as usize;
         }
         Ok(())
     }
 
-    /// Starts the groups touched for the first time in this epoch from their saved form.
-    fn resume(&self, first_new: usize, accumulators: &mut Accumulators) -> Result<(), Error> {
-        let mut numbers = Vec::new();
-        let mut values = Vec::new();
-        for (number, (window_end, group)) in self.touched.iter().enumerate().skip(first_new) {
-            let saved = self.panes.get(window_end).map_or(&[][..], |p| p.saved(*group));
-            if !saved.is_empty() {
-                numbers.push(number);
-                values.push(saved);
+    /// Puts the epoch's numbers in the place of the pane's, numbering the groups that are new.
+    fn number(&mut self, window_end: Micros, members: Option<&[u32]>) -> Result<(), Error> {
+        let Some(pane) = self.panes.get_mut(&window_end) else {
+            return Err(Error::Contract(format!("the window that ends at {window_end} is not open")));
+        };
+        let rows = members.map_or(self.groups.len(), <[u32]>::len);
+        for i in 0..rows {
+            let row = members.map_or(i, |m| m.get(i).map_or(i, |row| *row as usize));
+            let Some(slot) = self.groups.get_mut(row) else { continue };
+            let mut number = pane.number(*slot);
+            if number == UNTOUCHED {
+                number = self.touched.len() as u32;
+                pane.set_number(*slot, number);
+                self.touched.push((window_end, *slot as u32));
             }
+            *slot = number as usize;
         }
-        if numbers.is_empty() {
-            return Ok(());
-        }
-        let window_end = self.touched.get(first_new).map_or(Micros::MIN, |(end, _)| *end);
-        let columns = codec::decode(&self.plan.state, values.iter().copied())
-            .map_err(|e| state_error(window_end, &e))?;
+        Ok(())
+    }
+
+    /// Starts the groups numbered since `first_new` from their saved form.
+    fn resume(&self, first_new: usize, accumulators: &mut Accumulators) -> Result<(), Error> {
+        let resumed = self.touched.get(first_new..).unwrap_or_default();
+        let Some((window_end, _)) = resumed.first() else { return Ok(()) };
+        let saved = |(end, group): &(Micros, u32)| self.panes.get(end).map_or(&[][..], |p| p.saved(*group));
+        let columns = codec::decode(&self.plan.state, resumed.iter().map(saved))
+            .map_err(|e| state_error(*window_end, &e))?;
+        let numbers: Vec<usize> = (first_new..self.touched.len()).collect();
         accumulators.merge(&self.plan.functions, &columns, &numbers, self.touched.len())?;
         Ok(())
     }
@@ -335,9 +357,7 @@ impl Windowed {
         for (number, (window_end, group)) in self.touched.iter().enumerate() {
             if let Some(pane) = self.panes.get_mut(window_end) {
                 pane.save(*group, encoded.value(number));
-                if let Some(number) = pane.touched.get_mut(*group as usize) {
-                    *number = UNTOUCHED;
-                }
+                pane.set_number(*group as usize, UNTOUCHED);
             }
         }
         Ok(encoded)
@@ -380,8 +400,8 @@ const RESTORE_CHUNK: usize = 8192;
 fn restore_chunk(plan: &Plan, panes: &mut BTreeMap<Micros, Pane>, chunk: &[StateRow]) -> Result<(), Error> {
     let Some(window_end) = chunk.first().map(|row| row.key.slice_end) else { return Ok(()) };
     let pane = match panes.entry(window_end) {
-        std::collections::btree_map::Entry::Occupied(pane) => pane.into_mut(),
-        std::collections::btree_map::Entry::Vacant(place) => place.insert(Pane::new(&plan.key_schema)?),
+        btree_map::Entry::Occupied(pane) => pane.into_mut(),
+        btree_map::Entry::Vacant(place) => place.insert(Pane::new(&plan.key_schema)?),
     };
     let rows = chunk.iter().map(|row| (row.key.key.as_slice(), row.value.as_slice()));
     codec::decode(&plan.state, rows.clone().map(|(_, value)| value))

@@ -3,14 +3,12 @@
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, BooleanArray};
-use arrow::datatypes::DataType;
 use datafusion::error::Result;
 use datafusion::logical_expr::{EmitTo, GroupsAccumulator};
 use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
 use datafusion::physical_expr::{GroupsAccumulatorAdapter, PhysicalExpr};
 
 use super::codec::Column;
-use super::distinct::CountDistinct;
 use crate::query;
 
 /// One aggregate function with all that is needed of it per batch.
@@ -21,8 +19,6 @@ pub(crate) struct Function {
     pub(crate) filter: Option<Arc<dyn PhysicalExpr>>,
     /// What its saved form consists of.
     pub(crate) state: Vec<Column>,
-    /// `COUNT(DISTINCT x)`: the type of x, for the accumulator of our own.
-    distinct: Option<DataType>,
 }
 
 impl Function {
@@ -30,22 +26,14 @@ impl Function {
         let aggregate = function.aggregate.clone();
         let mut arguments = aggregate.expressions();
         arguments.extend(aggregate.order_bys().iter().map(|o| o.expr.clone()));
+        // What DataFusion saves of a DISTINCT comes out of a hash table: it is a set to the codec.
+        let set = aggregate.is_distinct();
         let fields = aggregate.state_fields()?;
-        let distinct = CountDistinct::value_type(&aggregate, &fields);
-        let state = match &distinct {
-            Some(value) => vec![CountDistinct::state(value)],
-            None => fields
-                .iter()
-                .map(|f| Column { data_type: f.data_type().clone(), set: aggregate.is_distinct() })
-                .collect(),
-        };
-        Ok(Self { aggregate, arguments, filter: function.filter.clone(), state, distinct })
+        let state = fields.iter().map(|f| Column { data_type: f.data_type().clone(), set }).collect();
+        Ok(Self { aggregate, arguments, filter: function.filter.clone(), state })
     }
 
     fn accumulator(&self) -> Result<Box<dyn GroupsAccumulator>> {
-        if let Some(value) = &self.distinct {
-            return Ok(Box::new(CountDistinct::new(value)?));
-        }
         if self.aggregate.groups_accumulator_supported() {
             return self.aggregate.create_groups_accumulator();
         }

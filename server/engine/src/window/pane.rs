@@ -26,7 +26,7 @@ pub(crate) struct Pane {
     /// The saved form of each group, empty until its first epoch ends.
     saved: Vec<Box<[u8]>>,
     /// The group's number among those touched in the current epoch, or [`UNTOUCHED`].
-    pub(crate) touched: Vec<u32>,
+    numbers: Vec<u32>,
     /// True once entries of this pane lie in the store.
     pub(crate) durable: bool,
     /// Set while the pane is closed in chunks: all groups in the order of their keys.
@@ -47,7 +47,7 @@ impl Pane {
             key_ends: Vec::new(),
             key_groups: Vec::new(),
             saved: Vec::new(),
-            touched: Vec::new(),
+            numbers: Vec::new(),
             durable: false,
             closing: None,
         })
@@ -91,7 +91,7 @@ impl Pane {
         self.key_groups.push(key::key_group(self.key_bytes.get(start..).unwrap_or_default()));
         self.key_ends.push(self.key_bytes.len());
         self.saved.push(Box::default());
-        self.touched.push(UNTOUCHED);
+        self.numbers.push(UNTOUCHED);
     }
 
     /// Puts saved groups back. `keys` are distinct.
@@ -113,6 +113,18 @@ impl Pane {
     /// Number of groups.
     pub(crate) fn len(&self) -> usize {
         self.key_ends.len()
+    }
+
+    /// The group's number among those of the current epoch, or [`UNTOUCHED`].
+    pub(crate) fn number(&self, group: usize) -> u32 {
+        self.numbers.get(group).copied().unwrap_or(UNTOUCHED)
+    }
+
+    /// Sets [`Self::number`].
+    pub(crate) fn set_number(&mut self, group: usize, number: u32) {
+        if let Some(slot) = self.numbers.get_mut(group) {
+            *slot = number;
+        }
     }
 
     /// Encoded key of a group.

@@ -1,0 +1,391 @@
+//! The engine against a naive recomputation, and against itself: restored, cut otherwise, split otherwise.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use arrow::array::{
+    Array, ArrayRef, AsArray, DictionaryArray, Float64Array, Int64Array, StringArray,
+    TimestampMicrosecondArray,
+};
+use arrow::datatypes::{DataType, Field, Float64Type, Int32Type, Int64Type, Schema, SchemaRef, TimeUnit};
+use proptest::prelude::*;
+
+use super::*;
+use crate::sql::{self, Table};
+use crate::state::StateKey;
+
+const SECOND: i64 = 1_000_000;
+const SIZE: i64 = 10 * SECOND;
+
+const SQL: &str = "SELECT name, kind, COUNT(*) AS n, COUNT(*) FILTER (WHERE price > 0) AS positive,
+        SUM(clicks) AS clicks, SUM(price) AS total, AVG(price) AS mean, MIN(price) AS least,
+        MIN(note) AS first, MAX(note) AS last, COUNT(DISTINCT note) AS notes, COUNT(DISTINCT price) AS prices
+    FROM TUMBLE(events, DESCRIPTOR(ts), INTERVAL '10' SECONDS)
+    WHERE clicks <> 3 GROUP BY name, kind, window_end HAVING n <> 2";
+
+#[derive(Debug, Clone)]
+struct Event {
+    partition: u32,
+    time: i64,
+    name: Option<&'static str>,
+    kind: &'static str,
+    clicks: Option<i64>,
+    price: Option<f64>,
+    note: Option<&'static str>,
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    let name = prop_oneof![
+        1 => Just(None),
+        9 => prop::sample::select(vec!["ann", "bob", "b\0b", "", "żaba"]).prop_map(Some),
+    ];
+    let price = prop::sample::select(vec![0.1, 0.2, 0.3, -0.7, 1e16, -1e16, 1e-9, 0.0, -0.0, 3.5]);
+    (
+        0_u32..3,
+        -40 * SECOND..40 * SECOND,
+        name,
+        prop::sample::select(vec!["view", "click"]),
+        prop::option::of(-5_i64..6),
+        prop::option::of(price),
+        prop::option::of(prop::sample::select(vec!["x", "yy", "zzz", "a longer note than fits a view"])),
+    )
+        .prop_map(|(partition, time, name, kind, clicks, price, note)| Event {
+            partition,
+            // Some lie on the edges of windows.
+            time: if time % 3 == 0 { time - time.rem_euclid(SIZE) } else { time },
+            name,
+            kind,
+            clicks,
+            price,
+            note,
+        })
+}
+
+/// Records of one epoch, and the watermark it commits (in seconds).
+type Epochs = Vec<(Vec<Event>, i64)>;
+
+fn epochs() -> impl Strategy<Value = Epochs> {
+    prop::collection::vec((prop::collection::vec(event(), 0..40), 0_i64..15), 1..8).prop_map(|mut epochs| {
+        let mut watermark = -50;
+        for (_, step) in &mut epochs {
+            watermark += *step;
+            *step = watermark;
+        }
+        epochs
+    })
+}
+
+fn schema() -> SchemaRef {
+    let dictionary = DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8));
+    let time = DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
+    Arc::new(Schema::new(vec![
+        Field::new("ts", time, false),
+        Field::new("name", DataType::Utf8, true),
+        Field::new("kind", dictionary, true),
+        Field::new("clicks", DataType::Int64, true),
+        Field::new("price", DataType::Float64, true),
+        Field::new("note", DataType::Utf8, true),
+    ]))
+}
+
+fn query() -> Arc<FeatureQuery> {
+    let table = Table { name: "events", schema: schema(), event_time: "ts" };
+    Arc::new(sql::plan(SQL, &[table]).unwrap())
+}
+
+fn rows(query: &FeatureQuery, events: &[&Event]) -> RecordBatch {
+    let times: TimestampMicrosecondArray = events.iter().map(|e| Some(e.time)).collect();
+    let kinds: DictionaryArray<Int32Type> = events.iter().map(|e| e.kind).collect();
+    let columns: Vec<ArrayRef> = vec![
+        Arc::new(times.with_timezone("UTC")),
+        Arc::new(events.iter().map(|e| e.name).collect::<StringArray>()),
+        Arc::new(kinds),
+        Arc::new(events.iter().map(|e| e.clicks).collect::<Int64Array>()),
+        Arc::new(events.iter().map(|e| e.price).collect::<Float64Array>()),
+        Arc::new(events.iter().map(|e| e.note).collect::<StringArray>()),
+    ];
+    RecordBatch::try_new(schema(), columns).unwrap().project(&query.sources[0].columns).unwrap()
+}
+
+/// The pipeline's part: offsets go on by partition, batches come in order, `chunk` rows at a time.
+struct Feed {
+    query: Arc<FeatureQuery>,
+    next: [i64; 3],
+}
+
+impl Feed {
+    fn batches(&mut self, events: &[Event], chunk: usize) -> (Vec<SourceBatch>, Vec<(RecordId, Event)>) {
+        let (mut batches, mut records) = (Vec::new(), Vec::new());
+        for partition in 0..3_u32 {
+            let own: Vec<&Event> = events.iter().filter(|e| e.partition == partition).collect();
+            for part in own.chunks(chunk) {
+                let first = self.next[partition as usize];
+                self.next[partition as usize] += part.len() as i64;
+                let offsets: Vec<i64> = (first..first + part.len() as i64).collect();
+                for (offset, event) in offsets.iter().zip(part) {
+                    records.push((RecordId { source: 0, partition, offset: *offset }, (*event).clone()));
+                }
+                let rows = rows(&self.query, part);
+                batches.push(SourceBatch { source: 0, partition, offsets, rows });
+            }
+        }
+        (batches, records)
+    }
+}
+
+/// Runs the epochs and then closes everything. Returns the outputs and the records of each epoch.
+fn run(
+    epochs: &Epochs,
+    max_rows: usize,
+    chunk: usize,
+    restart: impl Fn(usize) -> bool,
+) -> Vec<(Output, Vec<(RecordId, Event)>)> {
+    let query = query();
+    let mut feed = Feed { query: query.clone(), next: [0; 3] };
+    let mut stored: BTreeMap<StateKey, Vec<u8>> = BTreeMap::new();
+    let mut engine = Engine::restore(query.clone(), Span(0), Micros::MIN, std::iter::empty()).unwrap();
+    let (mut cursor, mut results, mut number) = (None, Vec::new(), 0);
+    loop {
+        let (events, watermark) = match epochs.get(number) {
+            Some((events, watermark)) => (events.as_slice(), *watermark),
+            None => (&[][..], 1000),
+        };
+        if restart(number) {
+            let rows = stored.iter().map(|(k, v)| StateRow { key: k.clone(), value: v.clone() });
+            engine = Engine::restore(query.clone(), Span(0), engine.watermark(), rows).unwrap();
+        }
+        let (batches, records) = feed.batches(events, chunk);
+        let watermark = Micros(watermark * SECOND);
+        let finished = false;
+        let input = Input { batches: &batches, watermark, finished, cursor, max_rows };
+        let output = engine.apply(&input).unwrap();
+        store(&mut stored, &output);
+        cursor = output.cursor.clone();
+        results.push((output, records));
+        number += 1;
+        if number > epochs.len() && cursor.is_none() {
+            assert!(stored.is_empty(), "state of closed windows is left");
+            assert_eq!(engine.open(), (0, 0));
+            return results;
+        }
+    }
+}
+
+/// Applies the changes, checking that they come sorted.
+fn store(stored: &mut BTreeMap<StateKey, Vec<u8>>, output: &Output) {
+    let mut last = None;
+    for change in &output.state {
+        match change {
+            StateChange::DropSlice { operator, slice_end } => {
+                assert!(last.is_none(), "slices are dropped first");
+                stored.retain(|k, _| (k.operator, k.slice_end) != (*operator, *slice_end));
+            }
+            StateChange::Put(row) => {
+                assert_eq!(row.key.key_group, crate::key::key_group(&row.key.key));
+                assert!(last.as_ref().is_none_or(|l| *l < row.key), "puts come sorted, each once");
+                last = Some(row.key.clone());
+                stored.insert(row.key.clone(), row.value.clone());
+            }
+        }
+    }
+}
+
+/// What a row should be: recomputed one event at a time.
+#[derive(Debug, Default, PartialEq)]
+struct Naive {
+    n: i64,
+    positive: i64,
+    clicks: Option<i64>,
+    total: Option<f64>,
+    prices: Vec<f64>,
+    notes: BTreeSet<&'static str>,
+}
+
+impl Naive {
+    fn add(&mut self, event: &Event) {
+        self.n += 1;
+        if let Some(clicks) = event.clicks {
+            self.clicks = Some(self.clicks.unwrap_or(0) + clicks);
+        }
+        if let Some(price) = event.price {
+            self.positive += i64::from(price > 0.0);
+            self.total = Some(self.total.unwrap_or(0.0) + price);
+            self.prices.push(price);
+        }
+        self.notes.extend(event.note);
+    }
+
+    /// In the columns of the query, as text: floats by their bits, −0.0 and 0.0 as one.
+    fn row(&self) -> Vec<String> {
+        let bits = |v: Option<f64>| v.map_or("null".into(), |v| format!("{:x}", (v + 0.0).to_bits()));
+        let text = |v: Option<&&'static str>| v.map_or("null".to_owned(), |v| (*v).to_owned());
+        let least = self.prices.iter().copied().reduce(f64::min);
+        let distinct: BTreeSet<u64> = self.prices.iter().map(|p| (p + 0.0).to_bits()).collect();
+        vec![
+            self.n.to_string(),
+            self.positive.to_string(),
+            self.clicks.map_or("null".into(), |c| c.to_string()),
+            bits(self.total),
+            bits(self.total.map(|t| t / self.prices.len() as f64)),
+            bits(least),
+            text(self.notes.first()),
+            text(self.notes.last()),
+            self.notes.len().to_string(),
+            distinct.len().to_string(),
+        ]
+    }
+}
+
+fn cell(column: &ArrayRef, row: usize) -> String {
+    match column.data_type() {
+        _ if column.is_null(row) => "null".into(),
+        DataType::Int64 => column.as_primitive::<Int64Type>().value(row).to_string(),
+        DataType::Float64 => {
+            format!("{:x}", (column.as_primitive::<Float64Type>().value(row) + 0.0).to_bits())
+        }
+        DataType::Utf8 => column.as_string::<i32>().value(row).to_owned(),
+        other => unreachable!("{other}"),
+    }
+}
+
+/// (window end, name, kind) → the other columns, of all outputs.
+fn emitted<'o>(outputs: impl Iterator<Item = &'o Output>) -> BTreeMap<(i64, String, String), Vec<String>> {
+    let mut rows = BTreeMap::new();
+    for emitted in outputs.flat_map(|o| &o.rows) {
+        for row in 0..emitted.features.num_rows() {
+            let cells: Vec<String> = emitted.features.columns().iter().map(|c| cell(c, row)).collect();
+            let key = (emitted.event_times[row].0, cells[0].clone(), cells[1].clone());
+            assert!(rows.insert(key, cells[2..].to_vec()).is_none(), "a row came out twice");
+        }
+    }
+    rows
+}
+
+fn assert_same(one: &Output, other: &Output) {
+    assert_eq!(one.counts, other.counts);
+    assert_eq!(one.rejected, other.rejected);
+    assert_eq!(one.late, other.late);
+    assert_eq!(one.state, other.state);
+    assert_eq!(
+        (one.watermark, one.closed_to, &one.cursor),
+        (other.watermark, other.closed_to, &other.cursor)
+    );
+    assert_eq!(one.rows.len(), other.rows.len());
+    for (one, other) in one.rows.iter().zip(&other.rows) {
+        assert_eq!(one.keys, other.keys);
+        assert_eq!(one.event_times, other.event_times);
+        assert_eq!(one.features, other.features);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 150, ..ProptestConfig::default() })]
+
+    /// Rows, late and rejected records and counts are those of a loop over the events.
+    #[test]
+    fn the_engine_computes_what_a_loop_computes(epochs in epochs(), max_rows in 1_usize..20) {
+        let results = run(&epochs, max_rows, usize::MAX, |_| false);
+        let mut naive: BTreeMap<(i64, String, String), Naive> = BTreeMap::new();
+        let mut before = i64::MIN;
+        for (number, (output, records)) in results.iter().enumerate() {
+            let (mut counts, mut late, mut rejected) = (Counts::default(), Vec::new(), Vec::new());
+            for (record, event) in records {
+                let end = event.time - event.time.rem_euclid(SIZE) + SIZE;
+                match event.name {
+                    _ if event.clicks.is_none_or(|c| c == 3) => counts.filtered += 1,
+                    None => rejected.push(*record),
+                    Some(_) if end <= before => late.push(*record),
+                    Some(name) => {
+                        counts.applied += 1;
+                        naive.entry((end, name.into(), event.kind.into())).or_default().add(event);
+                    }
+                }
+            }
+            (counts.late, counts.quarantined) = (late.len() as u64, rejected.len() as u64);
+            prop_assert_eq!(output.counts[0], counts);
+            prop_assert_eq!(&output.late, &late);
+            prop_assert!(output.rejected.iter().all(|r| r.reason == Reason::NullKey));
+            prop_assert_eq!(output.rejected.iter().map(|r| r.record).collect::<Vec<_>>(), rejected);
+            before = epochs.get(number).map_or(before, |(_, watermark)| watermark * SECOND);
+        }
+        let expected: BTreeMap<_, _> =
+            naive.into_iter().filter(|(_, n)| n.n != 2).map(|(key, n)| (key, n.row())).collect();
+        prop_assert_eq!(emitted(results.iter().map(|(o, _)| o)), expected);
+        // Rows come in the order of window end and key, through all epochs of a close.
+        for (output, _) in &results {
+            let order: Vec<_> = output
+                .rows
+                .iter()
+                .flat_map(|r| r.event_times.iter().copied().zip(r.keys.iter().cloned()))
+                .collect();
+            prop_assert!(order.is_sorted());
+            prop_assert!(order.len() <= max_rows);
+        }
+    }
+
+    /// An engine restored before any epochs whatever goes on bit for bit as one that never stopped.
+    #[test]
+    fn a_restored_engine_goes_on_as_if_nothing_had_been(
+        epochs in epochs(), max_rows in 1_usize..20, restarts in any::<u64>(),
+    ) {
+        let plain = run(&epochs, max_rows, usize::MAX, |_| false);
+        let restarted = run(&epochs, max_rows, usize::MAX, |n| restarts >> (n % 64) & 1 == 1);
+        prop_assert_eq!(plain.len(), restarted.len());
+        for ((one, _), (other, _)) in plain.iter().zip(&restarted) {
+            assert_same(one, other);
+        }
+    }
+
+    /// How an epoch's records are cut into batches changes nothing.
+    #[test]
+    fn batches_do_not_matter(epochs in epochs(), chunk in 1_usize..10) {
+        let whole = run(&epochs, 7, usize::MAX, |_| false);
+        let split = run(&epochs, 7, chunk, |_| false);
+        for ((one, _), (other, _)) in whole.iter().zip(&split) {
+            assert_same(one, other);
+        }
+    }
+
+    /// Where lateness is the same, so are the rows, however the log is cut into epochs.
+    #[test]
+    fn epochs_do_not_matter(events in prop::collection::vec(event(), 1..80), size in 1_usize..30) {
+        let events: Vec<Event> = events.into_iter().map(|e| Event { partition: 0, ..e }).collect();
+        let never = -1000;
+        let cut: Epochs = events.chunks(size).map(|part| (part.to_vec(), never)).collect();
+        let one = run(&vec![(events, never)], usize::MAX, usize::MAX, |_| false);
+        let many = run(&cut, usize::MAX, usize::MAX, |n| n % 2 == 0);
+        prop_assert_eq!(emitted(one.iter().map(|(o, _)| o)), emitted(many.iter().map(|(o, _)| o)));
+    }
+}
+
+#[test]
+fn state_that_is_not_of_this_query_is_refused() {
+    let row = |operator: u16, value: Vec<u8>| StateRow {
+        key: StateKey {
+            operator,
+            slice_end: Micros(SIZE),
+            key_group: 0,
+            key: b"\x01a\0\0\x01b\0\0".to_vec(),
+        },
+        value,
+    };
+    let restore = |row| Engine::restore(query(), Span(0), Micros::MIN, std::iter::once(row));
+    assert!(matches!(restore(row(0, vec![9])), Err(Error::State { .. })));
+    assert!(matches!(restore(row(0, vec![1, 1])), Err(Error::State { .. })));
+    assert!(matches!(restore(row(7, vec![1])), Err(Error::State { .. })));
+}
+
+#[test]
+fn batches_with_other_columns_are_refused() {
+    let query = query();
+    let mut engine = Engine::restore(query.clone(), Span(0), Micros::MIN, std::iter::empty()).unwrap();
+    let rows = rows(&query, &[]).project(&[0]).unwrap();
+    let batch = |source| SourceBatch { source, partition: 0, offsets: vec![], rows: rows.clone() };
+    for batch in [batch(0), batch(1)] {
+        let batches = [batch];
+        let input =
+            Input { batches: &batches, watermark: Micros(0), finished: false, cursor: None, max_rows: 1 };
+        assert!(matches!(engine.apply(&input), Err(Error::Contract(_))));
+    }
+}

@@ -1,0 +1,251 @@
+//! A scenario through the engine, in the way a pipeline drives it: event times and heartbeats move the
+//! partitions, the pipeline's watermark is the least of them, and an epoch commits it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringArray, TimestampMicrosecondArray};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimestampMicrosecondType};
+use arrow::util::display::{ArrayFormatter, FormatOptions};
+use millpond_engine::epoch::{CloseCursor, Engine, Input, Output, RecordId, SourceBatch, Upsert};
+use millpond_engine::query::FeatureQuery;
+use millpond_engine::sql::{self, Table};
+use millpond_engine::state::{StateChange, StateKey, StateRow};
+use millpond_engine::time::{Micros, Span};
+use millpond_engine::watermark::{self, PartitionTime};
+
+use super::parse::{Happening, Scenario, Setting, instant, normal, types, written};
+
+/// What the group is made of: enough to make its engine again.
+enum Definition {
+    Derived(Arc<FeatureQuery>),
+    Ingested(Upsert),
+}
+
+/// What a pipeline keeps across a restart.
+#[derive(Default)]
+struct Store {
+    state: BTreeMap<StateKey, Vec<u8>>,
+    watermark: Option<Micros>,
+    cursor: Option<CloseCursor>,
+}
+
+pub fn run(scenario: &Scenario, restarts: bool) -> Result<(), String> {
+    let setting = &scenario.setting;
+    let schema = schema(setting)?;
+    let definition = definition(setting, &schema)?;
+    let mut store = Store::default();
+    let mut engine = restore(&definition, &store)?;
+    let mut partitions = vec![PartitionTime::default(); setting.partitions as usize];
+    let mut texts: BTreeMap<RecordId, String> = BTreeMap::new();
+    for epoch in &scenario.epochs {
+        if restarts || epoch.restart {
+            engine = restore(&definition, &store)?;
+        }
+        let (mut clock, mut finished, mut columns) =
+            (None, false, vec![Vec::new(); setting.partitions as usize]);
+        for happening in &epoch.happenings {
+            match happening {
+                Happening::Event(partition, cells) => columns[*partition as usize].push(cells.clone()),
+                Happening::Heartbeat(partition, time) => advance(&mut partitions[*partition as usize], *time),
+                Happening::Idle(partition) => partitions[*partition as usize].idle = true,
+                Happening::Finish => finished = true,
+                Happening::Clock(time) => clock = Some(Micros(*time)),
+            }
+        }
+        let batches = batches(setting, &schema, columns, &mut partitions, &mut texts)?;
+        let of_source = watermark::of_source(&partitions, Span(setting.delay));
+        let previous = store.watermark.unwrap_or(Micros::MIN);
+        let input = Input {
+            batches: &batches,
+            watermark: watermark::of_pipeline(previous, &[of_source], clock),
+            finished,
+            cursor: store.cursor.clone(),
+            max_rows: setting.max_rows,
+        };
+        let output = engine.apply(&input).map_err(|e| format!("  line {}: {e}", epoch.line))?;
+        let mut actual = described(&output, &texts);
+        store.commit(&output);
+        if store.state.is_empty() {
+            actual.push("state empty".into());
+        }
+        // Watermark and state are compared where the scenario speaks of them.
+        let spoken_of = |word: &str| epoch.expected.iter().any(|l| l.starts_with(word));
+        actual.retain(|l| {
+            (!l.starts_with("watermark ") || spoken_of("watermark "))
+                && (!l.ends_with(" written") || spoken_of("state "))
+                && (l != "state empty" || spoken_of("state empty"))
+        });
+        if actual != epoch.expected {
+            let listed = |lines: &[String]| lines.iter().map(|l| format!("    {l}\n")).collect::<String>();
+            return Err(format!(
+                "  epoch of line {}\n  expected:\n{}  got:\n{}",
+                epoch.line,
+                listed(&epoch.expected),
+                listed(&actual)
+            ));
+        }
+    }
+    Ok(())
+}
+
+impl Store {
+    fn commit(&mut self, output: &Output) {
+        for change in &output.state {
+            match change {
+                StateChange::Put(row) => drop(self.state.insert(row.key.clone(), row.value.clone())),
+                StateChange::DropSlice { operator, slice_end } => {
+                    self.state.retain(|k, _| (k.operator, k.slice_end) != (*operator, *slice_end));
+                }
+            }
+        }
+        self.watermark = Some(output.watermark);
+        self.cursor.clone_from(&output.cursor);
+    }
+}
+
+fn restore(definition: &Definition, store: &Store) -> Result<Engine, String> {
+    let watermark = store.watermark.unwrap_or(Micros::MIN);
+    let rows = store.state.iter().map(|(k, v)| StateRow { key: k.clone(), value: v.clone() });
+    match definition {
+        Definition::Derived(query) => Engine::restore(query.clone(), Span(0), watermark, rows),
+        Definition::Ingested(group) => Engine::ingest(group.clone(), watermark),
+    }
+    .map_err(|e| format!("  restore: {e}"))
+}
+
+fn schema(setting: &Setting) -> Result<SchemaRef, String> {
+    let types = types();
+    let fields = setting
+        .columns
+        .iter()
+        .map(|(name, kind)| {
+            let data_type = types.get(kind.as_str()).ok_or(format!("  no type {kind}"))?;
+            Ok(Field::new(name, data_type.clone(), *name != setting.time))
+        })
+        .collect::<Result<Vec<_>, String>>()?;
+    Ok(Arc::new(Schema::new(fields)))
+}
+
+fn definition(setting: &Setting, schema: &SchemaRef) -> Result<Definition, String> {
+    let position = |name: &String| schema.index_of(name).map_err(|e| format!("  {e}"));
+    if let Some(key) = &setting.ingest {
+        let plain = |f: &Arc<Field>| match f.data_type() {
+            DataType::Dictionary(_, value) => f.as_ref().clone().with_data_type(value.as_ref().clone()),
+            _ => f.as_ref().clone(),
+        };
+        return Ok(Definition::Ingested(Upsert {
+            key: key.iter().map(position).collect::<Result<_, _>>()?,
+            event_time: position(&setting.time)?,
+            features: (0..schema.fields().len()).collect(),
+            output: Arc::new(Schema::new(schema.fields().iter().map(plain).collect::<Vec<_>>())),
+        }));
+    }
+    let table = Table { name: "events", schema: schema.clone(), event_time: &setting.time };
+    let query = sql::plan(&setting.sql, &[table]).map_err(|e| format!("  {e}"))?;
+    Ok(Definition::Derived(Arc::new(query)))
+}
+
+fn advance(partition: &mut PartitionTime, time: i64) {
+    partition.idle = false;
+    partition.max_event_time = partition.max_event_time.max(Some(Micros(time)));
+}
+
+/// One batch per partition with the columns that the query reads; moves the partitions on.
+fn batches(
+    setting: &Setting,
+    schema: &SchemaRef,
+    events: Vec<Vec<Vec<String>>>,
+    partitions: &mut [PartitionTime],
+    texts: &mut BTreeMap<RecordId, String>,
+) -> Result<Vec<SourceBatch>, String> {
+    let projection = match definition(setting, schema)? {
+        Definition::Derived(query) => query.sources[0].columns.clone(),
+        Definition::Ingested(_) => (0..schema.fields().len()).collect(),
+    };
+    let mut batches = Vec::new();
+    for (partition, events) in events.into_iter().enumerate().filter(|(_, e)| !e.is_empty()) {
+        let known = texts.keys().filter(|r| r.partition == partition as u32).count() as i64;
+        let offsets: Vec<i64> = (known..known + events.len() as i64).collect();
+        for (offset, cells) in offsets.iter().zip(&events) {
+            let record = RecordId { source: 0, partition: partition as u32, offset: *offset };
+            texts.insert(record, normal(&format!("p{partition} | {}", cells.join(" | "))));
+        }
+        let columns = (0..schema.fields().len())
+            .map(|i| column(schema.field(i).data_type(), events.iter().map(|cells| cells.get(i))))
+            .collect::<Result<Vec<_>, String>>()?;
+        let times =
+            columns[schema.index_of(&setting.time).unwrap()].as_primitive::<TimestampMicrosecondType>();
+        times.iter().flatten().for_each(|t| advance(&mut partitions[partition], t));
+        let rows = RecordBatch::try_new(schema.clone(), columns).map_err(|e| format!("  {e}"))?;
+        let rows = rows.project(&projection).map_err(|e| format!("  {e}"))?;
+        batches.push(SourceBatch { source: 0, partition: partition as u32, offsets, rows });
+    }
+    Ok(batches)
+}
+
+fn column<'c>(
+    data_type: &DataType,
+    cells: impl Iterator<Item = Option<&'c String>>,
+) -> Result<ArrayRef, String> {
+    let cells: Vec<Option<&str>> = cells.map(|c| c.map(String::as_str).filter(|c| *c != "null")).collect();
+    if let DataType::Timestamp(_, zone) = data_type {
+        let times = cells
+            .iter()
+            .map(|c| c.map(|c| instant(c).ok_or(format!("  {c} is not a time"))).transpose())
+            .collect::<Result<Vec<_>, _>>()?;
+        return Ok(Arc::new(TimestampMicrosecondArray::from(times).with_timezone_opt(zone.clone())));
+    }
+    let text: ArrayRef = Arc::new(StringArray::from(cells));
+    let strict = arrow::compute::CastOptions { safe: false, ..Default::default() };
+    arrow::compute::cast_with_options(&text, data_type, &strict).map_err(|e| format!("  {e}"))
+}
+
+/// The output in the words of a scenario's `then`.
+fn described(output: &Output, texts: &BTreeMap<RecordId, String>) -> Vec<String> {
+    let mut lines = Vec::new();
+    for emitted in &output.rows {
+        assert_eq!(emitted.keys.len(), emitted.features.num_rows());
+        for row in 0..emitted.features.num_rows() {
+            let mut cells = vec![written(emitted.event_times[row].0)];
+            cells.extend(emitted.features.columns().iter().map(|c| cell(c, row)));
+            lines.push(cells.join(" | "));
+        }
+    }
+    for rejected in &output.rejected {
+        let reason = serde_json::to_value(rejected.reason).unwrap();
+        lines.push(format!("rejected {} | {}", reason.as_str().unwrap(), texts[&rejected.record]));
+    }
+    lines.extend(output.late.iter().map(|record| format!("late | {}", texts[record])));
+    let counts = output.counts[0];
+    assert_eq!(counts.late as usize, output.late.len());
+    assert_eq!(counts.quarantined as usize, output.rejected.len());
+    for (word, count) in
+        [("filtered", counts.filtered), ("superseded", counts.superseded), ("nulled", output.nulled)]
+    {
+        if count > 0 {
+            lines.push(format!("{word} {count}"));
+        }
+    }
+    if output.cursor.is_some() {
+        lines.push("to be continued".into());
+    }
+    lines.push(match output.watermark {
+        Micros::MIN => "watermark none".into(),
+        Micros(at) => format!("watermark {}", written(at)),
+    });
+    let puts = output.state.iter().filter(|c| matches!(c, StateChange::Put(_))).count();
+    lines.push(format!("state {puts} written"));
+    lines
+}
+
+fn cell(column: &ArrayRef, row: usize) -> String {
+    if column.is_null(row) {
+        return "null".into();
+    }
+    if let Some(times) = column.as_primitive_opt::<TimestampMicrosecondType>() {
+        return written(times.value(row));
+    }
+    let options = FormatOptions::default();
+    ArrayFormatter::try_new(column.as_ref(), &options).unwrap().value(row).to_string()
+}
