@@ -103,9 +103,10 @@ impl CommitClock {
         }
     }
 
-    /// The stamp of the next commit, announced to readers. Called by one committer at a time.
-    pub fn begin(&self, last: Micros, opened_at: Micros) -> Micros {
-        let mut stamp = last.next().max(self.wall()).max(opened_at);
+    /// The stamp of the next commit, announced to readers: after `last`, not before `floor` (the
+    /// epoch's `opened_at`). Called by one committer at a time.
+    pub fn begin(&self, last: Micros, floor: Micros) -> Micros {
+        let mut stamp = last.next().max(self.wall()).max(floor);
         loop {
             self.pending.store(stamp.0, SeqCst);
             let given = self.given();

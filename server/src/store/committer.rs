@@ -34,7 +34,13 @@ impl Store {
 
         let committer = self.committer.lock();
         let last = self.published.load().stamp;
-        let stamp = self.clock.begin(last, commit.journal.opened_at);
+        // The clock of a backfill that ends here was given as `as_of`: no stamp at or before it.
+        let backfilled_to = state.record.clock.map_or(Micros::MIN, Micros::next);
+        let floor = match commit.availability {
+            Availability::Live => commit.journal.opened_at.max(backfilled_to),
+            Availability::Modelled { .. } => commit.journal.opened_at,
+        };
+        let stamp = self.clock.begin(last, floor);
         batch.write(&self.db, stamp.0)?;
         self.publish(&committer, |view| {
             view.stamp = stamp;

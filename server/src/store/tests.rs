@@ -231,7 +231,16 @@ fn a_historical_group_has_a_clock_of_its_own() {
     drop(store);
     let store = fixture.open();
     check(&store);
-    store.commit(&epoch(2, &[("a", 30, 3)])).unwrap();
+    assert_eq!(
+        store.commit(&modelled(2, 7_000_000, &[("b", 50, 4)], &[50])).unwrap().available_at,
+        Micros(7_000_000)
+    );
+    let stamp = store.commit(&epoch(3, &[("a", 30, 3)])).unwrap().available_at;
+    assert_eq!(
+        stamp,
+        Micros(7_000_001),
+        "7 s was an `as_of` of this group, though the time of day is earlier"
+    );
     assert_eq!(store.view().clock(GROUP), None, "the backfill is over");
     assert_eq!(read(&store.view(), "a"), [(30, 3), (10, 1)]);
 }
