@@ -4,12 +4,13 @@
 //! records ─▶ stage ─▶ window ─▶ stage ─▶ key, late? ─▶ group ─▶ accumulators ─▶ saved form ─▶ (watermark) close ─▶ rows
 //! ```
 //!
-//! [`windowed`] takes records in, [`close`] lets rows out, [`upsert`] is the short way of ingested groups.
+//! [`windowed`] takes records in, [`saved`] keeps what lasts, [`close`] lets rows out, [`upsert`] is the short way of ingested groups.
 
 mod close;
 mod evaluate;
 mod plan;
 mod records;
+mod saved;
 mod stage;
 #[cfg(test)]
 mod tests;
@@ -215,7 +216,7 @@ enum Operator {
 impl Engine {
     /// An engine with the state that `rows` holds (none: empty), as it stood at watermark `watermark`,
     /// the one that the last epoch committed ([`Output::watermark`]).
-    /// `rows` come sorted by (window end, key group, key).
+    /// `rows` come sorted by (window end, key group, key). No lateness is allowed yet but zero.
     pub fn restore(
         query: Arc<FeatureQuery>,
         allowed_lateness: Span,

@@ -14,9 +14,9 @@ use datafusion::error::DataFusionError;
 use super::evaluate::column;
 use super::plan::Plan;
 use super::records::{Rows, Verdicts};
-use super::{Error, Input, Output, Reason, SourceBatch, stage};
+use super::{Error, Input, Output, Reason, SourceBatch, saved, stage};
 use crate::query::{FeatureQuery, Source};
-use crate::state::{self, AGGREGATE, Accumulators, StateChange, StateKey, StateRow, codec};
+use crate::state::{Accumulators, StateRow};
 use crate::time::{Micros, Span};
 use crate::window::{Pane, Split, UNTOUCHED, split};
 
@@ -29,7 +29,7 @@ pub(super) struct Windowed {
     pub(super) watermark: Micros,
     allowed_lateness: Span,
     /// Groups of this epoch, by their number in its accumulators.
-    touched: Vec<(Micros, u32)>,
+    pub(super) touched: Vec<(Micros, u32)>,
     /// Buffers that batches share.
     groups: Vec<usize>,
     interned: Vec<usize>,
@@ -42,22 +42,12 @@ impl Windowed {
         watermark: Micros,
         rows: impl Iterator<Item = StateRow>,
     ) -> Result<Self, Error> {
-        let plan = Plan::new(query)?;
-        let mut panes: BTreeMap<Micros, Pane> = BTreeMap::new();
-        let mut chunk: Vec<StateRow> = Vec::new();
-        for row in rows {
-            if row.key.operator != AGGREGATE {
-                let detail = format!("operator {} is not in the query", row.key.operator);
-                return Err(Error::State { window_end: row.key.slice_end, detail });
-            }
-            let full = chunk.len() >= RESTORE_CHUNK;
-            if full || chunk.last().is_some_and(|last| last.key.slice_end != row.key.slice_end) {
-                restore_chunk(&plan, &mut panes, &chunk)?;
-                chunk.clear();
-            }
-            chunk.push(row);
+        if allowed_lateness != Span(0) {
+            // A late record would have to revise rows that are out already.
+            return Err(Error::Contract("an allowed lateness is not supported yet".into()));
         }
-        restore_chunk(&plan, &mut panes, &chunk)?;
+        let plan = Plan::new(query)?;
+        let panes = saved::restore(&plan, rows)?;
         Ok(Self {
             plan,
             panes,
@@ -313,18 +303,6 @@ impl Windowed {
         Ok(())
     }
 
-    /// Starts the groups numbered since `first_new` from their saved form.
-    fn resume(&self, first_new: usize, accumulators: &mut Accumulators) -> Result<(), Error> {
-        let resumed = self.touched.get(first_new..).unwrap_or_default();
-        let Some((window_end, _)) = resumed.first() else { return Ok(()) };
-        let saved = |(end, group): &(Micros, u32)| self.panes.get(end).map_or(&[][..], |p| p.saved(*group));
-        let columns = codec::decode(&self.plan.state, resumed.iter().map(saved))
-            .map_err(|e| state_error(*window_end, &e))?;
-        let numbers: Vec<usize> = (first_new..self.touched.len()).collect();
-        accumulators.merge(&self.plan.functions, &columns, &numbers, self.touched.len())?;
-        Ok(())
-    }
-
     fn update(&self, arguments: &[ArrayRef], accumulators: &mut Accumulators) -> Result<(), Error> {
         let mut rest = arguments;
         for (index, function) in self.plan.functions.iter().enumerate() {
@@ -341,72 +319,6 @@ impl Windowed {
         }
         Ok(())
     }
-
-    /// Replaces the groups of this epoch by their saved form. Returns it, by the groups' numbers.
-    fn save(&mut self, accumulators: &mut Accumulators) -> Result<codec::Encoded, Error> {
-        if self.touched.is_empty() {
-            return Ok(codec::Encoded::default());
-        }
-        let columns = accumulators.take_state()?;
-        let rows = self.touched.len();
-        if columns.len() != self.plan.state.len() || columns.iter().any(|c| c.len() != rows) {
-            return Err(Error::Contract("an aggregate saved another state than it declared".into()));
-        }
-        let encoded = codec::encode(self.plan.state.iter().zip(&columns), rows)
-            .map_err(|e| Error::Contract(e.to_string()))?;
-        for (number, (window_end, group)) in self.touched.iter().enumerate() {
-            if let Some(pane) = self.panes.get_mut(window_end) {
-                pane.save(*group, encoded.value(number));
-                pane.set_number(*group as usize, UNTOUCHED);
-            }
-        }
-        Ok(encoded)
-    }
-
-    /// The durable copy of what this epoch touched and did not close, sorted by key.
-    fn changes(&mut self, saved: codec::Encoded, output: &mut Output) {
-        let open = |(end, group): &(Micros, u32)| self.panes.get(end).map(|pane| (pane, *group));
-        let shared =
-            state::common_prefix(self.touched.iter().filter_map(open).map(|(pane, group)| pane.key(group)));
-        let mut order: Vec<(Micros, u8, u64, usize)> = Vec::with_capacity(self.touched.len());
-        for (number, touched) in self.touched.iter().enumerate() {
-            if let Some((pane, group)) = open(touched) {
-                let prefix = state::prefix(pane.key(group), shared);
-                order.push((touched.0, pane.key_group(group), prefix, number));
-            }
-        }
-        let key = |number: usize| {
-            self.touched.get(number).and_then(open).map_or(&[][..], |(pane, group)| pane.key(group))
-        };
-        order.sort_unstable_by(|a, b| {
-            (a.0, a.1, a.2).cmp(&(b.0, b.1, b.2)).then_with(|| key(a.3).cmp(key(b.3)))
-        });
-        output.state.reserve(order.len());
-        for (slice_end, key_group, _, number) in order {
-            let key = StateKey { operator: AGGREGATE, slice_end, key_group, key: key(number).to_vec() };
-            output.state.push(StateChange::Put(StateRow { key, value: saved.value(number).to_vec() }));
-        }
-        for (window_end, _) in &self.touched {
-            if let Some(pane) = self.panes.get_mut(window_end) {
-                pane.durable = true;
-            }
-        }
-    }
-}
-
-/// Entries put back at a time.
-const RESTORE_CHUNK: usize = 8192;
-
-fn restore_chunk(plan: &Plan, panes: &mut BTreeMap<Micros, Pane>, chunk: &[StateRow]) -> Result<(), Error> {
-    let Some(window_end) = chunk.first().map(|row| row.key.slice_end) else { return Ok(()) };
-    let pane = match panes.entry(window_end) {
-        btree_map::Entry::Occupied(pane) => pane.into_mut(),
-        btree_map::Entry::Vacant(place) => place.insert(Pane::new(&plan.key_schema)?),
-    };
-    let rows = chunk.iter().map(|row| (row.key.key.as_slice(), row.value.as_slice()));
-    codec::decode(&plan.state, rows.clone().map(|(_, value)| value))
-        .map_err(|e| state_error(window_end, &e))?;
-    pane.restore(&plan.key_schema, rows).map_err(|e| state_error(window_end, &e))
 }
 
 pub(super) fn state_error(window_end: Micros, error: &dyn std::error::Error) -> Error {

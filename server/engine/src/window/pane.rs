@@ -23,6 +23,8 @@ pub(crate) struct Pane {
     key_bytes: Vec<u8>,
     key_ends: Vec<usize>,
     key_groups: Vec<u8>,
+    /// How many bytes all keys begin with.
+    shared: usize,
     /// The saved form of each group, empty until its first epoch ends.
     saved: Vec<Box<[u8]>>,
     /// The group's number among those touched in the current epoch, or [`UNTOUCHED`].
@@ -46,6 +48,7 @@ impl Pane {
             key_bytes: Vec::new(),
             key_ends: Vec::new(),
             key_groups: Vec::new(),
+            shared: usize::MAX,
             saved: Vec::new(),
             numbers: Vec::new(),
             durable: false,
@@ -88,6 +91,10 @@ impl Pane {
     fn add(&mut self, append: impl FnOnce(&mut Vec<u8>)) {
         let start = self.key_bytes.len();
         append(&mut self.key_bytes);
+        let first = self.key_ends.first().map_or(self.key_bytes.len(), |end| *end);
+        let (first, key) = (self.key_bytes.get(..first), self.key_bytes.get(start..));
+        let shared = common_prefix(first.unwrap_or_default(), key.unwrap_or_default());
+        self.shared = self.shared.min(shared);
         self.key_groups.push(key::key_group(self.key_bytes.get(start..).unwrap_or_default()));
         self.key_ends.push(self.key_bytes.len());
         self.saved.push(Box::default());
@@ -140,6 +147,12 @@ impl Pane {
         self.key_groups.get(group as usize).copied().unwrap_or_default()
     }
 
+    /// Eight bytes of a group's key, as a number that orders groups of this pane as their keys do;
+    /// where they are equal, the keys decide.
+    pub(crate) fn prefix(&self, group: u32) -> u64 {
+        prefix(self.key(group), self.shared)
+    }
+
     /// Saved form of a group; empty where it has none yet.
     pub(crate) fn saved(&self, group: u32) -> &[u8] {
         self.saved.get(group as usize).map_or(&[], |s| s)
@@ -168,9 +181,7 @@ impl Pane {
     }
 
     fn sorted(&self) -> Vec<u32> {
-        let groups = 0..self.len() as u32;
-        let shared = common_prefix(groups.clone().map(|g| self.key(g)));
-        let mut order: Vec<(u64, u32)> = groups.map(|g| (prefix(self.key(g), shared), g)).collect();
+        let mut order: Vec<(u64, u32)> = (0..self.len() as u32).map(|g| (self.prefix(g), g)).collect();
         order.sort_unstable_by(|(p, a), (q, b)| p.cmp(q).then_with(|| self.key(*a).cmp(self.key(*b))));
         order.into_iter().map(|(_, g)| g).collect()
     }

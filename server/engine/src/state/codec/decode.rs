@@ -96,6 +96,9 @@ impl Builder {
                 [bit @ (0 | 1)] => bits.append(bit == 1),
                 [other] => return Err(Error::Marker(other)),
             },
+            // The usual widths as constants: a store instead of a call per value.
+            Values::Fixed { width: 8, bytes } => bytes.extend_from_slice(&take::<8>(rest)?),
+            Values::Fixed { width: 16, bytes } => bytes.extend_from_slice(&take::<16>(rest)?),
             Values::Fixed { width, bytes } => bytes.extend_from_slice(split(rest, *width)?),
             Values::Bytes { offsets, bytes } => {
                 let len = count(rest)?;

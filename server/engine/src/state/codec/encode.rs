@@ -127,7 +127,13 @@ impl Writer {
             Values::Null => {}
             Values::Boolean(bits) => out.push(u8::from(bits.value(row))),
             Values::Fixed { width, values } => {
-                out.extend_from_slice(values.get(row * *width..(row + 1) * *width).unwrap_or_default());
+                let value = values.get(row * *width..(row + 1) * *width).unwrap_or_default();
+                // The usual widths as constants: a store instead of a call per value.
+                match (value.first_chunk::<8>(), value.first_chunk::<16>()) {
+                    (Some(value), _) if *width == 8 => out.extend_from_slice(value),
+                    (_, Some(value)) if *width == 16 => out.extend_from_slice(value),
+                    _ => out.extend_from_slice(value),
+                }
             }
             Values::Bytes { offsets, values } => {
                 let (start, end) = range(offsets, row);
