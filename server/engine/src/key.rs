@@ -107,7 +107,7 @@ pub fn encode(columns: &[ArrayRef], row: usize) -> Result<Vec<u8>, Error> {
 /// The keys of all rows.
 pub fn encode_all(columns: &[ArrayRef]) -> Result<Vec<Vec<u8>>, Error> {
     let encoder = Encoder::new(columns)?;
-    let rows = columns.first().map_or(0, |c| c.len());
+    let rows = columns.first().map_or(0, Array::len);
     Ok((0..rows)
         .map(|row| {
             let mut key = Vec::with_capacity(16);

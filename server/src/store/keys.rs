@@ -212,7 +212,7 @@ mod tests {
     use super::*;
 
     fn hex(bytes: &[u8]) -> String {
-        bytes.iter().map(|b| format!("{b:02x}")).collect()
+        bytes.iter().map(|b| format!("{b:02x}")).collect::<Vec<_>>().concat()
     }
 
     #[test]

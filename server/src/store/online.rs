@@ -176,7 +176,7 @@ mod tests {
         let mut out = Vec::new();
         Head { keep: 2, stamp: Micros(258) }.write(&mut out);
         Version { op: Op::Delete, ..version(-1, 258, 3, b"xy") }.write(&mut out);
-        let hex: String = out.iter().map(|b| format!("{b:02x}")).collect();
+        let hex: String = out.iter().map(|b| format!("{b:02x}")).collect::<Vec<_>>().concat();
         assert_eq!(
             hex,
             "01020201000000000000ffffffffffffffff0201000000000000030000000000000001010000000200000\

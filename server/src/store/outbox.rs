@@ -164,7 +164,7 @@ mod tests {
         let features = features();
         let modelled = Modelled { clock: Micros(9), rows: &[Micros(7), Micros(8)] };
         let value = rows(&features, Some(modelled));
-        let hex: String = value[..56].iter().map(|b| format!("{b:02x}")).collect();
+        let hex: String = value[..56].iter().map(|b| format!("{b:02x}")).collect::<Vec<_>>().concat();
         assert_eq!(
             hex,
             "01010900000000000000030000000000000002000000\

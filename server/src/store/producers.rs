@@ -147,7 +147,7 @@ mod tests {
         let producer =
             Producer { sequence: 2, digest: 3, at: Micros(4), ends: vec![(1, 5), (0, 6)], ticket: 0 };
         let bytes = producer.encode();
-        let hex: String = bytes.iter().map(|b| format!("{b:02x}")).collect();
+        let hex: String = bytes.iter().map(|b| format!("{b:02x}")).collect::<Vec<_>>().concat();
         assert_eq!(
             hex,
             "01020000000000000003000000000000000400000000000000020000000100000005000000000000000000\

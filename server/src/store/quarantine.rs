@@ -136,7 +136,7 @@ mod tests {
     use super::*;
 
     fn hex(bytes: &[u8]) -> String {
-        bytes.iter().map(|b| format!("{b:02x}")).collect()
+        bytes.iter().map(|b| format!("{b:02x}")).collect::<Vec<_>>().concat()
     }
 
     fn dead(key: Option<Vec<u8>>, value: Option<Vec<u8>>) -> Quarantined {

@@ -11,7 +11,7 @@ use serde_json::json;
 use super::*;
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect()
+    bytes.iter().map(|b| format!("{b:02x}")).collect::<Vec<_>>().concat()
 }
 
 fn one(array: impl Array + 'static) -> String {

@@ -33,7 +33,7 @@ fn golden_records() {
     let hex = |kind, key, value| {
         let mut out = Vec::new();
         put_record(&NewRecord { kind, key, value }, &mut out);
-        out.iter().map(|b| format!("{b:02x}")).collect::<String>()
+        out.iter().map(|b| format!("{b:02x}")).collect::<Vec<_>>().concat()
     };
     assert_eq!(hex(Kind::Event, None, b"v"), "0100ffffffff76");
     assert_eq!(hex(Kind::Event, Some(b"k"), b""), "0100010000006b");

@@ -152,7 +152,7 @@ fn golden_bytes() {
     let batch = RecordBatch::try_new(Arc::clone(&schema), columns).unwrap();
     let layout = Layout::new(schema).unwrap();
     let bytes = encode(&layout, &batch, 0);
-    let hex: String = bytes.iter().map(|b| format!("{b:02x}")).collect();
+    let hex: String = bytes.iter().map(|b| format!("{b:02x}")).collect::<Vec<_>>().concat();
     assert_eq!(
         hex,
         "3b\
