@@ -93,6 +93,11 @@ impl Group {
     /// Rows brought to Delta, for `offline_rows_total`.
     pub(super) fn drained(&self, _rows: u64) {}
 
+    /// `<name>_<version>`: what people call it.
+    pub fn label(&self) -> &str {
+        &self.spec.name
+    }
+
     /// The table's path or URL, as other programs want it.
     pub fn location(&self) -> String {
         match self.spec.local() {
