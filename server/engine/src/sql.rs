@@ -8,6 +8,7 @@
 //! Planning is pure: the same text over the same schemas gives the same query.
 
 mod arithmetic;
+mod columns;
 mod error;
 mod explain;
 mod from;
@@ -53,9 +54,9 @@ pub struct Table<'a> {
 /// Plans a feature group's SQL over `tables`, or says what in it is not supported.
 pub fn plan(sql: &str, tables: &[Table<'_>]) -> Result<FeatureQuery, Error> {
     let mut query = tokens::parse(sql)?;
-    let functions = functions::Functions::new();
-    select::definition(&mut query, tables, &functions)?;
     let config = planner::config();
+    let functions = functions::Functions::new(&config);
+    select::definition(&mut query, tables, &functions)?;
     let plan = planner::plan(query, tables, &functions, &config)?;
     lower::lower(&plan, tables, config)
 }

@@ -10,14 +10,14 @@ use std::sync::Arc;
 use arrow::datatypes::DataType;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{DFSchema, Result, ScalarValue};
-use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawAggregateExpr, RawBinaryExpr};
+use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr};
 use datafusion::logical_expr::{Expr, ExprSchemable, Operator, binary_expr, cast};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::{BinaryExpr, Literal, NegativeExpr};
 use datafusion::sql::sqlparser::ast::BinaryOperator;
 
 use super::error::{Code, Error};
-use super::functions::{count_distinct, zero_as_null};
+use super::functions::zero_as_null;
 
 /// Our rules of arithmetic, for DataFusion's SQL planner.
 #[derive(Debug)]
@@ -51,15 +51,6 @@ impl ExprPlanner for Arithmetic {
             }
             op => PlannerResult::Original(RawBinaryExpr { op, left, right }),
         })
-    }
-
-    /// COUNT(DISTINCT) is a function of our own; DataFusion's keeps a hash set per group and visits
-    /// every group on every batch.
-    fn plan_aggregate(&self, expr: RawAggregateExpr) -> Result<PlannerResult<RawAggregateExpr>> {
-        if !(expr.distinct && expr.func.name() == "count") {
-            return Ok(PlannerResult::Original(expr));
-        }
-        Ok(PlannerResult::Planned(count_distinct(expr.args, expr.filter)))
     }
 }
 

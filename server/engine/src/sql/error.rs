@@ -45,6 +45,8 @@ pub enum Code {
     NoWindow,
     /// A window that cannot be: wrong arguments, a size that is not positive, not the event time.
     BadWindow,
+    /// A selected column that has many values per group.
+    NotGrouped,
     /// A GROUP BY expression that is not selected.
     KeyNotSelected,
     /// A column that can be neither a key nor a feature because of its type.
@@ -105,11 +107,28 @@ impl From<DataFusionError> for Error {
                 Self::new(Code::Unsupported, text, format!("not supported: {text}"))
                     .hint("supported: filters, projections and aggregates over one TUMBLE window")
             }
+            DataFusionError::Plan(_) if text.contains("must be in GROUP BY") => not_grouped(text),
             DataFusionError::SQL(..) => Self::new(Code::Syntax, "SQL", text),
             DataFusionError::SchemaError(..) => Self::new(Code::UnknownColumn, "column", text),
-            _ => Self::new(Code::Type, "expression", text),
+            _ => {
+                // A function's own words are in the middle of DataFusion's.
+                let own = text
+                    .split_once("coercion failed with: Error during planning: ")
+                    .map_or(text, |(_, own)| own);
+                let own = own.split(" No function matches").next().unwrap_or(own);
+                Self::new(Code::Type, "expression", own).hint("CAST(expression AS type) converts explicitly")
+            }
         }
     }
+}
+
+/// A column beside the groups. DataFusion names it in the middle of its message.
+fn not_grouped(text: &str) -> Error {
+    let column = text.split('"').nth(1).unwrap_or_default();
+    let column = column.rsplit('.').next().unwrap_or(column);
+    let message = format!("the column {column} is neither in GROUP BY nor inside an aggregate");
+    Error::new(Code::NotGrouped, column, message)
+        .hint(format!("aggregate it, e.g. MAX({column}) AS {column}, or add it to GROUP BY"))
 }
 
 /// The candidate closest to `name`, if one is close enough to be meant.

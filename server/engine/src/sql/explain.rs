@@ -1,8 +1,14 @@
 //! What a definition was lowered to, for people and programs.
 
 use std::fmt;
+use std::sync::Arc;
 
-use datafusion::physical_expr::PhysicalExpr;
+use arrow::util::display::{ArrayFormatter, FormatOptions};
+use datafusion::common::ScalarValue;
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+
+use datafusion::physical_expr::expressions::Literal;
+use datafusion::physical_expr::{PhysicalExpr, ScalarFunctionExpr};
 use datafusion::physical_expr_common::physical_expr::fmt_sql;
 use serde::Serialize;
 
@@ -111,18 +117,39 @@ fn column(field: &arrow::datatypes::Field) -> ExplainedColumn {
     ExplainedColumn { name: field.name().clone(), data_type: field.data_type().to_string() }
 }
 
-fn sql(expr: &dyn PhysicalExpr) -> String {
-    fmt_sql(expr).to_string()
+/// The expression as SQL: DataFusion writes literals without quotes, and instants as numbers. That a
+/// zero divisor is NULL is a rule of the language here, so it is not shown.
+pub(super) fn sql(expr: &Arc<dyn PhysicalExpr>) -> String {
+    let quoted = Arc::clone(expr).transform_down(|node| {
+        let division = node.downcast_ref::<ScalarFunctionExpr>().filter(|call| call.name() == "zero_as_null");
+        if let Some([divisor]) = division.map(ScalarFunctionExpr::args) {
+            return Ok(Transformed::yes(Arc::clone(divisor)));
+        }
+        let text = match node.downcast_ref::<Literal>().map(Literal::value) {
+            Some(value) if value.is_null() => return Ok(Transformed::no(node)),
+            Some(ScalarValue::Dictionary(_, value)) => value.to_string(),
+            Some(value @ ScalarValue::Utf8(_)) => value.to_string(),
+            Some(value) if value.data_type().is_temporal() => {
+                let array = value.to_array()?;
+                ArrayFormatter::try_new(&array, &FormatOptions::new())?.value(0).to_string()
+            }
+            _ => return Ok(Transformed::no(node)),
+        };
+        let literal = Literal::new(ScalarValue::from(format!("'{}'", text.replace('\'', "''"))));
+        Ok(Transformed::new(Arc::new(literal) as _, true, TreeNodeRecursion::Jump))
+    });
+    let quoted = quoted.map_or_else(|_| Arc::clone(expr), |quoted| quoted.data);
+    fmt_sql(quoted.as_ref()).to_string()
 }
 
 fn stages(stages: &[Stage]) -> Vec<String> {
     stages
         .iter()
         .map(|stage| match stage {
-            Stage::Filter(predicate) => format!("filter {}", sql(predicate.as_ref())),
+            Stage::Filter(predicate) => format!("filter {}", sql(predicate)),
             Stage::Project(exprs, schema) => {
                 let columns = exprs.iter().zip(schema.fields()).map(|(expr, field)| {
-                    let expr = sql(expr.as_ref());
+                    let expr = sql(expr);
                     if expr == *field.name() { expr } else { format!("{expr} AS {}", field.name()) }
                 });
                 format!("project {}", columns.collect::<Vec<_>>().join(", "))
@@ -132,15 +159,25 @@ fn stages(stages: &[Stage]) -> Vec<String> {
 }
 
 fn aggregate(function: &Function) -> ExplainedAggregate {
-    let args: Vec<String> = function.aggregate.expressions().iter().map(|arg| sql(arg.as_ref())).collect();
-    let mut call = format!("{}({})", function.aggregate.fun().name(), args.join(", "));
-    if let Some(filter) = &function.filter {
-        call = format!("{call} FILTER (WHERE {})", sql(filter.as_ref()));
-    }
     let state = function.aggregate.state_fields().unwrap_or_default();
-    ExplainedAggregate {
-        function: call,
-        state: state.iter().map(|field| field.data_type().to_string()).collect(),
+    let state = state.iter().map(|field| field.data_type().to_string()).collect();
+    ExplainedAggregate { function: function.to_string(), state }
+}
+
+impl fmt::Display for Function {
+    /// The call as SQL writes it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (args, name) = (self.aggregate.expressions(), self.aggregate.fun().name());
+        let constant =
+            |arg: &Arc<dyn PhysicalExpr>| arg.downcast_ref::<Literal>().is_some_and(|l| !l.value().is_null());
+        let rows = name == "count" && args.iter().all(constant);
+        let args = args.iter().map(sql).collect::<Vec<_>>().join(", ");
+        let distinct = if self.aggregate.is_distinct() { "DISTINCT " } else { "" };
+        write!(f, "{name}({distinct}{})", if rows { "*" } else { &args })?;
+        match &self.filter {
+            Some(filter) => write!(f, " FILTER (WHERE {})", sql(filter)),
+            None => Ok(()),
+        }
     }
 }
 

@@ -20,15 +20,14 @@ pub(super) fn resolve(from: &mut [TableWithJoins], known: &Known<'_>) -> Result<
         [one] if one.joins.is_empty() => relation(&mut one.relation, known),
         [one] => {
             let join = one.joins.first().map(ToString::to_string).unwrap_or_default();
-            let construct =
-                join.split(" JOIN").next().map_or("JOIN".to_owned(), |kind| format!("{kind} JOIN"));
+            let kind: Vec<&str> = join.split_whitespace().take_while(|word| *word != "JOIN").collect();
             Err(Error::unsupported(
-                construct.trim(),
+                format!("{} JOIN", kind.join(" ")).trim(),
                 "one stream per feature group; join feature groups in a feature view",
             ))
         }
         _ => Err(Error::unsupported(
-            "several relations after FROM",
+            "a second relation after FROM",
             "one stream per feature group; join feature groups in a feature view",
         )),
     }
@@ -55,7 +54,7 @@ fn relation(factor: &mut TableFactor, known: &Known<'_>) -> Result<Scope, Error>
                 && json_path.is_none()
                 && index_hints.is_empty();
             if !plain || sample.is_some() {
-                return Err(Error::unsupported("options after a stream's name", TUMBLE));
+                return Err(Error::unsupported("an option after a stream's name", TUMBLE));
             }
             let scope = named(name, known)?;
             *name = ObjectName::from(vec![quoted(&scope.relation)]);

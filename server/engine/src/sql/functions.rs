@@ -1,18 +1,17 @@
 //! The functions a definition may call, by name: DataFusion's, less those that would make a replay
 //! differ, with our own in the place of those whose arithmetic wraps.
 
-mod count_distinct;
-mod single;
+mod average;
 mod sum;
 mod zero_as_null;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use datafusion::config::ConfigOptions;
 use datafusion::execution::SessionStateDefaults;
 use datafusion::logical_expr::{AggregateUDF, ScalarUDF, Volatility};
 
-pub(super) use count_distinct::count_distinct;
 pub(super) use zero_as_null::zero_as_null;
 
 use super::error::{Code, Error, nearest};
@@ -37,9 +36,11 @@ pub(super) enum Role {
 
 impl Functions {
     /// DataFusion's defaults with our replacements.
-    pub fn new() -> Self {
+    pub fn new(config: &ConfigOptions) -> Self {
         let mut scalar = BTreeMap::new();
         for function in SessionStateDefaults::default_scalar_functions() {
+            // Some take the zone from the configuration, once and for all.
+            let function = function.inner().with_updated_config(config).map_or(function, Arc::new);
             for name in std::iter::once(function.name()).chain(function.aliases().iter().map(String::as_str))
             {
                 scalar.insert(name.to_owned(), Arc::clone(&function));
@@ -53,6 +54,9 @@ impl Functions {
             }
         }
         aggregate.insert("sum".to_owned(), sum::sum());
+        for name in ["avg", "mean"] {
+            aggregate.insert(name.to_owned(), average::average());
+        }
         Self { scalar, aggregate }
     }
 

@@ -7,20 +7,25 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::{Field, Schema};
+use arrow::datatypes::{Field, Schema, SchemaRef};
 use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::config::ConfigOptions;
 use datafusion::logical_expr::execution_props::ExecutionProps;
 use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
-use datafusion::logical_expr::{Aggregate as LogicalAggregate, Expr, LogicalPlan, TableScan};
-use datafusion::physical_expr::aggregate::LoweredAggregateBuilder;
+use datafusion::logical_expr::{
+    Aggregate as LogicalAggregate, Expr, LogicalPlan, TableScan, UserDefinedLogicalNodeCore,
+};
+use datafusion::physical_expr::aggregate::{AggregateExprBuilder, LoweredAggregateBuilder};
 use datafusion::physical_expr::expressions::{CastExpr, Column, Literal};
 use datafusion::physical_expr::{PhysicalExpr, create_physical_expr};
 
 use super::Table;
 use super::arithmetic::checked;
+use super::columns::{Columns, picked};
 use super::error::{Code, Error};
+use super::explain::sql;
 use super::output;
+use super::scope::WINDOW_COLUMNS;
 use super::tokens::EXAMPLE;
 use super::window::WindowNode;
 use crate::query::{Aggregate, FeatureQuery, Function, Group, Source, Stage};
@@ -39,20 +44,53 @@ pub(super) fn lower(
         LogicalPlan::Aggregate(aggregate) => Some(aggregate),
         _ => None,
     })?;
-    let (mut within, window) = lowering.down_to(&aggregate.input, |node| match node {
+    let (within, window) = lowering.down_to(&aggregate.input, |node| match node {
         LogicalPlan::Extension(extension) => extension.node.as_any().downcast_ref::<WindowNode>(),
         _ => None,
     })?;
-    let (mut before, scan) = lowering.down_to(&window.input, |node| match node {
+    let (before, scan) = lowering.down_to(&window.input, |node| match node {
         LogicalPlan::TableScan(scan) => Some(scan),
         _ => None,
     })?;
 
-    let width = window.input.schema().fields().len();
+    let scanned = Arc::clone(scan.projected_schema.inner());
+    let (mut before, events) = picked(before, Columns::of(&scanned))?;
+    let below = schema_after(&before, &scanned);
+    let width = below.fields().len();
+    let mut columns = events.clone();
+    columns.0.extend(Columns::at(WINDOW_COLUMNS.map(ToOwned::to_owned).into_iter().zip(width..)).0);
+    let (mut within, columns) = picked(within, columns)?;
     hoist(&mut within, &mut before, width);
-    let source = source(scan, before, window, tables)?;
-    let aggregate = lowering.aggregate(aggregate, &within, width)?;
-    output::finish(source, window.window, within, aggregate, after)
+
+    let source = source(scan, before, &events, window, tables)?;
+    let input = schema_after(&within, &with_window(&below, window));
+    let aggregate = lowering.aggregate(aggregate, &within, &columns, width, input)?;
+    let after = over(after, &aggregate.schema)?;
+    output::finish(source, window.window, within, aggregate, after, plan.schema().as_arrow())
+}
+
+/// The window's output: its input and its own columns.
+fn with_window(below: &SchemaRef, window: &WindowNode) -> SchemaRef {
+    let mut fields = below.fields().to_vec();
+    for name in WINDOW_COLUMNS {
+        fields.extend(window.schema().field_with_unqualified_name(name).ok().map(Arc::clone));
+    }
+    Arc::new(Schema::new(fields))
+}
+
+/// The stages above the aggregate over its columns; the last one is kept, for it names the output.
+fn over(mut stages: Vec<Stage>, schema: &Schema) -> Result<Vec<Stage>, Error> {
+    let last = stages.pop();
+    let (mut stages, columns) = picked(stages, Columns::of(schema))?;
+    stages.extend(match last {
+        Some(Stage::Filter(predicate)) => Some(Stage::Filter(columns.apply(predicate)?)),
+        Some(Stage::Project(exprs, schema)) => {
+            let exprs = exprs.into_iter().map(|expr| columns.apply(expr)).collect::<Result<_, _>>()?;
+            Some(Stage::Project(exprs, schema))
+        }
+        None => None,
+    });
+    Ok(stages)
 }
 
 struct Lowering {
@@ -107,62 +145,67 @@ impl Lowering {
         &self,
         aggregate: &LogicalAggregate,
         within: &[Stage],
+        columns: &Columns,
         width: usize,
+        input: SchemaRef,
     ) -> Result<Aggregate, Error> {
         let logical = aggregate.input.schema();
-        let input = Arc::clone(logical.inner());
-        let mut groups = Vec::new();
-        for expr in &aggregate.group_expr {
+        let (mut groups, mut fields) = (Vec::new(), Vec::new());
+        for (expr, field) in aggregate.group_expr.iter().zip(aggregate.schema.fields()) {
             let physical = self.physical(expr, logical)?;
-            let position =
-                physical.downcast_ref::<Column>().and_then(|column| origin(within, column.index()));
+            let name = sql(&columns.apply(Arc::clone(&physical))?);
+            let picked =
+                physical.downcast_ref::<Column>().and_then(|column| columns.position(column.index()));
+            let position = picked.and_then(|position| origin(within, position));
             groups.push(match position.and_then(|position| position.checked_sub(width)) {
                 Some(0) => Group::WindowStart,
                 Some(1) => Group::WindowEnd,
                 Some(_) => Group::WindowTime,
                 None => {
-                    let data_type = physical.data_type(&input).map_err(Error::from)?;
-                    output::key_type(&data_type, &written(expr))?;
-                    Group::Key(physical, data_type)
+                    output::key_type(field.data_type(), &name)?;
+                    Group::Key(columns.apply(physical)?, field.data_type().clone())
                 }
             });
+            fields.push(Field::new(name, field.data_type().clone(), field.is_nullable()));
         }
         if groups.iter().all(|group| matches!(group, Group::Key(..))) {
             return Err(Error::new(Code::NoWindow, "GROUP BY", "GROUP BY names no column of the window")
                 .hint("add window_end: GROUP BY key, window_end"));
         }
-        let functions =
-            aggregate.aggr_expr.iter().map(|e| self.function(e, logical)).collect::<Result<_, _>>()?;
-        Ok(Aggregate { input, groups, functions, schema: Arc::clone(aggregate.schema.inner()) })
+        let mut functions = Vec::new();
+        for expr in &aggregate.aggr_expr {
+            let function = self.function(expr, logical, columns, &input)?;
+            fields.push(Field::new(
+                function.to_string(),
+                function.aggregate.field().data_type().clone(),
+                true,
+            ));
+            functions.push(function);
+        }
+        Ok(Aggregate { input, groups, functions, schema: Arc::new(Schema::new(fields)) })
     }
 
-    fn function(&self, expr: &Expr, logical: &DFSchema) -> Result<Function, Error> {
+    fn function(
+        &self,
+        expr: &Expr,
+        logical: &DFSchema,
+        columns: &Columns,
+        input: &SchemaRef,
+    ) -> Result<Function, Error> {
         let schema = logical.as_arrow();
         let lowered =
             LoweredAggregateBuilder::new(expr, logical, schema, &self.props, &self.planning).build()?;
-        let args = lowered.aggregate.expressions();
-        let args = args.into_iter().map(|arg| checked(arg, schema)).collect::<Result<Vec<_>, _>>()?;
-        let aggregate = match lowered.aggregate.with_new_expressions(args, Vec::new()) {
-            Some(aggregate) => Arc::new(aggregate),
-            None => lowered.aggregate,
-        };
-        let filter = lowered.filter.map(|filter| checked(filter, schema)).transpose()?;
-        Ok(Function { aggregate, filter })
+        let over_input = |expr| columns.apply(checked(expr, schema)?);
+        let aggregate = lowered.aggregate;
+        let args = aggregate.expressions().into_iter().map(over_input).collect::<Result<_, _>>()?;
+        let aggregate = AggregateExprBuilder::new(Arc::new(aggregate.fun().clone()), args)
+            .schema(Arc::clone(input))
+            .alias(aggregate.name())
+            .with_distinct(aggregate.is_distinct())
+            .build()?;
+        let filter = lowered.filter.map(over_input).transpose()?;
+        Ok(Function { aggregate: Arc::new(aggregate), filter })
     }
-}
-
-/// An expression as a person wrote it: without the relation that resolution has put before each column.
-pub(super) fn written(expr: &Expr) -> String {
-    use datafusion::common::tree_node::{Transformed, TreeNode};
-    let bare = expr.clone().transform(|node| {
-        Ok(match node {
-            Expr::Column(column) => {
-                Transformed::yes(Expr::Column(datafusion::common::Column::new_unqualified(column.name)))
-            }
-            other => Transformed::no(other),
-        })
-    });
-    bare.map_or_else(|_| expr.to_string(), |bare| bare.data.to_string())
 }
 
 fn always_true(predicate: &Arc<dyn PhysicalExpr>) -> bool {
@@ -196,6 +239,7 @@ pub(super) fn origin(stages: &[Stage], position: usize) -> Option<usize> {
 fn source(
     scan: &TableScan,
     before: Vec<Stage>,
+    events: &Columns,
     window: &WindowNode,
     tables: &[Table<'_>],
 ) -> Result<Source, Error> {
@@ -207,17 +251,17 @@ fn source(
     let named = |name: &str| {
         columns.iter().position(|i| table.schema.fields().get(*i).is_some_and(|f| f.name() == name))
     };
-
-    let time = match &window.time {
-        Expr::Column(column) => window.input.schema().index_of_column(column)?,
+    let (written, time) = match &window.time {
+        Expr::Column(column) => {
+            (&column.name, events.position(window.input.schema().index_of_column(column)?))
+        }
         other => return Err(not_event_time(&other.to_string(), table)),
     };
-    let written = written(&window.time);
-    match (named(table.event_time), origin(&before, time)) {
-        (Some(event_time), Some(origin)) if event_time == origin => {
+    match (named(table.event_time), time, time.and_then(|time| origin(&before, time))) {
+        (Some(event_time), Some(time), Some(origin)) if event_time == origin => {
             Ok(Source { stream: stream.to_owned(), columns, event_time, before, time })
         }
-        _ => Err(not_event_time(&written, table)),
+        _ => Err(not_event_time(written, table)),
     }
 }
 
@@ -225,11 +269,6 @@ fn not_event_time(column: &str, table: &Table<'_>) -> Error {
     let message = format!("DESCRIPTOR({column}) is not the event time of stream {:?}", table.name);
     Error::new(Code::BadWindow, "DESCRIPTOR", message)
         .hint(format!("watermarks follow the event time: DESCRIPTOR({})", table.event_time))
-}
-
-/// A field with a name, a type and nothing else.
-pub(super) fn bare(field: &Field, nullable: bool) -> Field {
-    Field::new(field.name(), field.data_type().clone(), nullable)
 }
 
 /// The input schema of `stages`, or what the last projection gives.

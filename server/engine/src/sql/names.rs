@@ -65,6 +65,14 @@ impl Names<'_> {
             [relation, column, fields @ ..] if relation.value.eq_ignore_ascii_case(&self.scope.relation) => {
                 (column, fields)
             }
+            [head, _, ..] if self.scope.column(head)?.is_none() => {
+                return Err(Error::new(
+                    Code::UnknownTable,
+                    &head.value,
+                    format!("there is neither a relation nor a column {:?} here", head.value),
+                )
+                .hint(format!("the relation after FROM is {:?}", self.scope.relation)));
+            }
             [column, fields @ ..] => (column, fields),
             [] => return Err(Error::new(Code::Syntax, "name", "an empty name")),
         };

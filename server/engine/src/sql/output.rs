@@ -10,13 +10,15 @@ use super::error::{Code, Error};
 use super::lower::{origin, schema_after};
 use crate::query::{Aggregate, FeatureQuery, Group, Source, Stage, Window};
 
-/// Adds the casts to types at rest, finds the key, and puts the query together.
+/// Adds the casts to types at rest, finds the key, and puts the query together. `selected` has the names
+/// of the select list.
 pub(super) fn finish(
     source: Source,
     window: Window,
     within: Vec<Stage>,
     aggregate: Aggregate,
     mut after: Vec<Stage>,
+    selected: &Schema,
 ) -> Result<FeatureQuery, Error> {
     let input = schema_after(&after, &aggregate.schema);
     let key = key(&aggregate, &after, &input)?;
@@ -31,11 +33,12 @@ pub(super) fn finish(
     let mut fields = Vec::new();
     let mut columns = Vec::new();
     for (i, (expr, field)) in exprs.into_iter().zip(input.fields()).enumerate() {
-        let at_rest = at_rest(field.data_type(), field.name())?;
+        let name = selected.fields().get(i).map_or(field.name(), |selected| selected.name());
+        let at_rest = at_rest(field.data_type(), name)?;
         columns.push(if at_rest == *field.data_type() { expr } else { cast(expr, &below, at_rest.clone())? });
         // Whatever is computed can fail after aggregation, and is NULL then; keys and windows cannot.
         let given = key.contains(&i) || is_window(&aggregate, &after, columns.last());
-        fields.push(Field::new(field.name(), at_rest, !given));
+        fields.push(Field::new(name, at_rest, !given));
     }
     let output = Arc::new(Schema::new(fields));
     after.push(Stage::Project(columns, Arc::clone(&output)));
@@ -60,7 +63,6 @@ fn key(aggregate: &Aggregate, after: &[Stage], output: &Schema) -> Result<Vec<us
 }
 
 fn not_selected(name: &str) -> Error {
-    let name = name.rsplit_once('.').map_or(name, |(_, column)| column);
     let plain = name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
     let hint = if plain { format!("SELECT {name}, …") } else { format!("SELECT {name} AS key, …") };
     Error::new(

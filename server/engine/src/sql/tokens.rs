@@ -34,7 +34,7 @@ pub(super) fn parse(sql: &str) -> Result<Query, Error> {
         (Some(Statement::Query(query)), true) => Ok(*query),
         (None, _) => Err(Error::new(Code::Syntax, "SQL", "the SQL is empty").hint(EXAMPLE)),
         (Some(_), false) => Err(Error::unsupported(
-            "several statements",
+            "a second statement",
             "one SELECT per feature group; create a group for each",
         )),
         (Some(other), true) => {
@@ -101,5 +101,5 @@ fn syntax(error: &ParserError) -> Error {
         ParserError::TokenizerError(text) | ParserError::ParserError(text) => text.clone(),
         ParserError::RecursionLimitExceeded => "the SQL is nested too deeply".to_owned(),
     };
-    Error::new(Code::Syntax, "SQL", format!("the SQL cannot be read: {text}"))
+    Error::new(Code::Syntax, "SQL", format!("the SQL cannot be read: {text}")).hint(EXAMPLE)
 }

@@ -8,7 +8,7 @@ use arrow::array::{Array, ArrayRef, ArrowPrimitiveType, AsArray, BooleanArray, P
 use arrow::datatypes::{
     ArrowNativeTypeOp, DataType, Decimal128Type, Decimal256Type, Field, FieldRef, Int64Type, i256,
 };
-use datafusion::common::{Result, internal_err, plan_err};
+use datafusion::common::{Result, internal_err, not_impl_err, plan_err};
 use datafusion::functions_aggregate::sum::sum_udaf;
 use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
 use datafusion::logical_expr::utils::AggregateOrderSensitivity;
@@ -16,8 +16,6 @@ use datafusion::logical_expr::{
     Accumulator, AggregateUDF, AggregateUDFImpl, EmitTo, GroupsAccumulator, ReversedUDAF, Signature,
     Volatility,
 };
-
-use super::single::Single;
 
 /// SUM(integer) is BIGINT, SUM(decimal(p, s)) is decimal(min(38, p + 10), s), SUM(float) is DOUBLE.
 pub(super) fn sum() -> Arc<AggregateUDF> {
@@ -83,11 +81,7 @@ impl AggregateUDFImpl for Sum {
     }
 
     fn accumulator(&self, args: AccumulatorArgs<'_>) -> Result<Box<dyn Accumulator>> {
-        match args.return_field.data_type() {
-            DataType::Int64 => Ok(Box::new(Single(WideSum::<Long>::long()))),
-            DataType::Decimal128(p, s) => Ok(Box::new(Single(WideSum::<Decimal>::decimal(*p, *s)))),
-            _ => sum_udaf().accumulator(args),
-        }
+        not_impl_err!("{}: SUM is computed over groups", args.name)
     }
 
     fn groups_accumulator_supported(&self, _: AccumulatorArgs<'_>) -> bool {

@@ -1,0 +1,70 @@
+//! The golden files: SQL, an arrow, and what becomes of it.
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+
+use super::super::plan;
+use super::{events, twins};
+use crate::time::Span;
+
+/// Runs `outcome` over every query of a file and compares it with what stands below the query.
+fn check(file: &str, outcome: impl Fn(&str) -> String) {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("src/sql/tests").join(file);
+    let text = std::fs::read_to_string(&path).unwrap();
+    let mut written = String::new();
+    let mut differences = Vec::new();
+    for block in text.split("\n\n").map(str::trim).filter(|block| !block.is_empty()) {
+        if block.starts_with('#') {
+            write!(written, "{block}\n\n").unwrap();
+            continue;
+        }
+        let (sql, expected) = block.split_once("\n=>\n").unwrap_or((block, ""));
+        let actual = outcome(sql);
+        if actual != expected {
+            differences.push(format!("{sql}\n=> expected\n{expected}\n=> got\n{actual}"));
+        }
+        write!(written, "{sql}\n=>\n{actual}\n\n").unwrap();
+    }
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        std::fs::write(&path, written.trim_end().to_owned() + "\n").unwrap();
+    } else {
+        assert!(differences.is_empty(), "{file}:\n\n{}", differences.join("\n\n"));
+    }
+}
+
+#[test]
+fn golden_plans() {
+    check("lowered.txt", |sql| match plan(sql, &[events(), twins()]) {
+        Ok(query) => {
+            let text = query.explain(Span(5_000_000), Span(0)).to_string();
+            // The last two lines say the same for every query; a test of their own has them.
+            text.lines().take_while(|line| !line.starts_with("rows ")).collect::<Vec<_>>().join("\n")
+        }
+        Err(error) => format!("REFUSED {error:?}"),
+    });
+}
+
+#[test]
+fn golden_refusals() {
+    check("refused.txt", |sql| match plan(sql, &[events(), twins()]) {
+        Ok(query) => format!("ACCEPTED\n{}", query.explain(Span(0), Span(0))),
+        Err(error) => {
+            let code = serde_json::to_value(error.code).unwrap();
+            format!("{} [{}]\n{}\n{}", code.as_str().unwrap(), error.construct, error.message, error.hint)
+        }
+    });
+}
+
+#[test]
+fn when_rows_come_out_is_said_in_words() {
+    let sql = "SELECT COUNT(*) AS n FROM TUMBLE(events, DESCRIPTOR(timestamp), INTERVAL '90' SECOND) GROUP BY window_end";
+    let query = plan(sql, &[events()]).unwrap();
+    let prompt = query.explain(Span(0), Span(0));
+    assert_eq!(prompt.window, "TUMBLE 90 seconds");
+    assert!(prompt.watermark_delay.starts_with("none:"), "{}", prompt.watermark_delay);
+    let patient = query.explain(Span(60_000_000), Span(3_600_000_000));
+    assert!(patient.watermark_delay.contains("less 1 minute"), "{}", patient.watermark_delay);
+    assert!(patient.emission.contains("up to 1 hour later"), "{}", patient.emission);
+    let json = serde_json::to_value(&patient).unwrap();
+    assert_eq!(json["aggregates"][0]["state"][0], "Int64");
+}
