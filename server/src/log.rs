@@ -2,13 +2,20 @@
 //!
 //! Two living implementations: [`embedded`] (RocksDB) and [`kafka`] (rdkafka).
 
+pub mod digest;
 pub mod embedded;
 pub mod kafka;
+pub mod position;
 
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::Duration;
 
 use millpond_engine::time::Micros;
+
+use crate::catalog::Stream;
+use crate::config;
+use crate::store::Store;
 
 /// What a record is before anyone looks at its bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,6 +63,9 @@ pub struct PartitionEnd {
     /// True when everything readable has been delivered. (A Kafka position need not equal `end`:
     /// transaction markers are invisible.)
     pub reached: bool,
+    /// True where records lie behind a transaction that is still open: the partition is not idle,
+    /// however quiet it looks.
+    pub blocked: bool,
 }
 
 /// How far one `poll` may go.
@@ -69,16 +79,72 @@ pub struct Budget {
     pub wait: Duration,
 }
 
-/// Reads one stream for one pipeline. Positions are the caller's: a reader starts where it is told.
+/// Reads one stream for one pipeline. Positions are the caller's: a reader starts where it is told,
+/// and nothing is read from a partition before its first `seek`.
 pub trait Reader: Send {
-    /// Reads on in one partition, appending to `into`. Returns the number of records appended.
-    fn poll(&mut self, partition: u32, budget: Budget, into: &mut Records) -> Result<usize, Error>;
+    /// Partitions that exist now. They may grow while the reader lives (a topic's do).
+    fn partitions(&mut self) -> Result<u32, Error>;
     /// Moves a partition to an offset.
     fn seek(&mut self, partition: u32, offset: i64) -> Result<(), Error>;
-    /// How each partition stands now.
+    /// Reads on in one partition, appending to `into`. Returns the number of records appended.
+    fn poll(&mut self, partition: u32, budget: Budget, into: &mut Records) -> Result<usize, Error>;
+    /// How each partition that was sought stands now. Cheap: no round trip.
     fn ends(&mut self) -> Result<Vec<PartitionEnd>, Error>;
-    /// What tells this topic from a recreated one of the same name; compared with the stored one at start.
+    /// First offset and the offset after the last of a partition, asked anew.
+    fn range(&mut self, partition: u32) -> Result<(i64, i64), Error>;
+    /// What tells this log from a recreated one of the same name; compared with the stored one at start.
     fn identity(&mut self) -> Result<String, Error>;
+    /// Blocks until some partition may have something to read, at most for `timeout`.
+    fn wait(&mut self, timeout: Duration);
+    /// Tells others how far the pipeline has come (Kafka: committed offsets, so that tools see the
+    /// lag). Best effort, never read back.
+    fn committed(&mut self, positions: &[(u32, i64)]) {
+        let _ = positions;
+    }
+}
+
+/// Opens a stream's log for one pipeline. `name` is what a topic's committed offsets are shown under.
+pub fn open(
+    stream: &Stream,
+    name: &str,
+    store: &Arc<Store>,
+    kafka: &config::Kafka,
+) -> Result<Box<dyn Reader>, Error> {
+    Ok(match &stream.topic {
+        Some(topic) => Box::new(kafka::KafkaReader::open(kafka, topic, name)?),
+        None => Box::new(embedded::EmbeddedReader::open(Arc::clone(store), stream)),
+    })
+}
+
+/// A place in a log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum At {
+    /// The first record that is still there.
+    Start,
+    /// After the last record.
+    End,
+    /// The first record that was appended at or after an instant (Kafka: by its timestamp).
+    Time(Micros),
+}
+
+/// The offset of each partition at one place of a stream's log. Blocks: brokers may be asked.
+pub fn offsets(stream: &Stream, at: At, store: &Store, kafka: &config::Kafka) -> Result<Vec<i64>, Error> {
+    match (&stream.topic, at) {
+        (Some(topic), At::Time(time)) => kafka::offsets_at(kafka, topic, time),
+        (Some(topic), at) => {
+            Ok(kafka::describe(kafka, topic)?.ranges.iter().map(|range| pick(at, *range)).collect())
+        }
+        (None, at) => (0..stream.partitions).map(|p| Ok(pick(at, store.log_range(stream.id, p)?))).collect(),
+    }
+}
+
+fn pick(at: At, (first, end): (i64, i64)) -> i64 {
+    match at {
+        // The embedded log does not keep when a record was appended: an instant means all of it, and
+        // what is older is judged by its event time.
+        At::Start | At::Time(_) => first,
+        At::End => end,
+    }
 }
 
 /// Why a log cannot be read or written.
@@ -96,14 +162,14 @@ pub enum Error {
         /// What is left.
         first: i64,
     },
-    /// The topic is not the one that was read before: halts.
+    /// The log is not the one that was read before: halts.
     #[error("{log} is not the log that was read before (was {was}, is {is})")]
     Replaced {
         /// Stream or topic.
         log: String,
-        /// Stored identity.
+        /// What was stored.
         was: String,
-        /// Identity found.
+        /// What was found.
         is: String,
     },
     /// The broker or the disk does not answer: retried.
@@ -122,6 +188,14 @@ pub enum Error {
         /// What the client says.
         detail: String,
     },
+    /// The configuration cannot be used: no brokers, or a property that librdkafka does not know.
+    #[error("{log} cannot be opened: {detail}")]
+    Configuration {
+        /// Stream or topic.
+        log: String,
+        /// What is wrong.
+        detail: String,
+    },
     /// The store failed.
     #[error(transparent)]
     Store(#[from] crate::store::Error),
@@ -131,5 +205,54 @@ impl Error {
     /// True where waiting and trying again is the answer.
     pub fn is_transient(&self) -> bool {
         matches!(self, Self::Unavailable { .. })
+    }
+}
+
+impl Records {
+    /// The key of a record.
+    pub fn key(&self, record: &RecordRef) -> Option<&[u8]> {
+        record.key.clone().map(|range| self.bytes.get(range).unwrap_or_default())
+    }
+
+    /// The value of a record; empty for a null value.
+    pub fn value(&self, record: &RecordRef) -> &[u8] {
+        self.bytes.get(record.value.clone()).unwrap_or_default()
+    }
+
+    /// Appends one record, copying its bytes.
+    pub fn push(&mut self, partition: u32, offset: i64, kind: Kind, key: Option<&[u8]>, value: &[u8]) {
+        let key = key.map(|key| {
+            let start = self.bytes.len();
+            self.bytes.extend_from_slice(key);
+            start..self.bytes.len()
+        });
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(value);
+        let value = start..self.bytes.len();
+        self.records.push(RecordRef { partition, offset, kind, key, value });
+    }
+
+    /// Splits off what comes from `offset` on (records of one partition, ascending). The bytes of both
+    /// halves stay valid; what was split off is copied.
+    pub fn split_off(&mut self, offset: i64) -> Self {
+        let at = self.records.partition_point(|r| r.offset < offset);
+        let mut rest = Self::default();
+        for record in self.records.get(at..).unwrap_or_default() {
+            rest.push(record.partition, record.offset, record.kind, self.key(record), self.value(record));
+        }
+        self.records.truncate(at);
+        rest
+    }
+
+    /// The record at an offset (records of one partition, ascending).
+    pub fn at(&self, offset: i64) -> Option<&RecordRef> {
+        let at = self.records.binary_search_by_key(&offset, |r| r.offset).ok()?;
+        self.records.get(at)
+    }
+
+    /// Forgets everything, keeping the memory.
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+        self.records.clear();
     }
 }

@@ -1,1 +1,17 @@
-//! Kafka topics as logs.
+//! Kafka topics as logs: the only module that names rdkafka.
+//!
+//! We assign partitions ourselves, with our own offsets: no consumer group, no rebalancing, no
+//! offset reset. Committed offsets are written so that others can see the lag, and never read.
+
+mod client;
+mod producer;
+mod queue;
+mod reader;
+mod topic;
+
+pub use producer::Producer;
+pub use reader::KafkaReader;
+pub use topic::{Topic, describe, ensure_topic, offsets_at};
+
+/// Header of a record without a value that says how far time has come: i64 microseconds, big-endian.
+pub const HEARTBEAT: &str = "millpond-heartbeat";

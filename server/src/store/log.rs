@@ -310,6 +310,11 @@ impl Store {
         Ok((first.unwrap_or(end).min(end), end))
     }
 
+    /// The offset after the last record that can be read.
+    pub fn log_end(&self, stream: StreamId, partition: u32) -> Result<i64, Error> {
+        self.logs.of(stream).end(&self.db, stream, partition)
+    }
+
     /// A signal that is set whenever one of the streams gets records. Look at the log after taking it
     /// and before waiting: news from before is not in it.
     pub fn watch_logs(&self, streams: &[StreamId]) -> Arc<Signal> {
