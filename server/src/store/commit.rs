@@ -137,6 +137,9 @@ pub struct JournalEntry {
     pub checkpoint: bool,
     /// Version of the engine's semantics.
     pub semantics: u32,
+    /// Per source: the finish offsets that have been acted on, so that each finish closes windows once.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub finishes: Vec<Option<Vec<i64>>>,
 }
 
 /// A dead letter.

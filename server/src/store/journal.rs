@@ -182,6 +182,7 @@ mod tests {
             unknown_schema_ids: vec![7],
             checkpoint: true,
             semantics: 1,
+            finishes: Vec::new(),
         }
     }
 

@@ -89,6 +89,7 @@ fn epoch(n: u64, rows: &[Row]) -> EpochCommit {
             unknown_schema_ids: vec![],
             checkpoint: true,
             semantics: 1,
+            finishes: vec![],
         },
         availability: Availability::Live,
         rows: if rows.is_empty() { vec![] } else { vec![emitted(rows)] },

@@ -102,6 +102,7 @@ impl World {
                 unknown_schema_ids: vec![],
                 checkpoint: false,
                 semantics: 1,
+                finishes: vec![],
             },
             availability: Availability::Modelled {
                 clock: Micros(clock),

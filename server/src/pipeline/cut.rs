@@ -1,0 +1,95 @@
+//! When an epoch ends: by size, or by age. Pure, so that it can be read and tested as a table.
+
+use std::time::Duration;
+
+/// How large and how old an epoch may become.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// At most this many records …
+    pub records: usize,
+    /// … and about this many bytes.
+    pub bytes: usize,
+    /// Commits are at least this far apart while traffic is light: keeps the journal small.
+    pub min_age: Duration,
+    /// While there is always more to read, a commit comes at least this often.
+    pub max_age: Duration,
+}
+
+/// How the epoch stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Standing {
+    /// Records read so far.
+    pub records: usize,
+    /// Bytes of them.
+    pub bytes: usize,
+    /// Time since the first of them was read.
+    pub age: Duration,
+    /// Time since the previous commit.
+    pub since_commit: Duration,
+    /// Nothing more can be read now.
+    pub drained: bool,
+    /// A boundary has been reached, or the pipeline is to stop: what was read must be committed alone.
+    pub must: bool,
+}
+
+/// Traffic that comes in small pieces is gathered for this long: a batch of one producer is rarely one read.
+const LINGER: Duration = Duration::from_millis(2);
+
+/// `None`: cut now. `Some(wait)`: read on, waiting at most this long for more.
+pub fn wait(limits: &Limits, now: &Standing) -> Option<Duration> {
+    if now.must || now.records >= limits.records || now.bytes >= limits.bytes || now.age >= limits.max_age {
+        return None;
+    }
+    if !now.drained {
+        return Some(Duration::ZERO);
+    }
+    let due = LINGER.saturating_sub(now.age).max(limits.min_age.saturating_sub(now.since_commit));
+    if due.is_zero() { None } else { Some(due) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn ms(n: u64) -> Duration {
+        Duration::from_millis(n)
+    }
+
+    const LIMITS: Limits = Limits { records: 1000, bytes: 1 << 20, min_age: ms(50), max_age: ms(250) };
+
+    fn standing(records: usize, age: u64, since_commit: u64, drained: bool) -> Standing {
+        Standing {
+            records,
+            bytes: records * 50,
+            age: ms(age),
+            since_commit: ms(since_commit),
+            drained,
+            must: false,
+        }
+    }
+
+    #[test]
+    fn a_lone_record_waits_a_moment_for_company_only() {
+        assert_eq!(wait(&LIMITS, &standing(1, 0, 10_000, true)), Some(LINGER));
+        assert_eq!(wait(&LIMITS, &standing(1, 2, 10_000, true)), None);
+    }
+
+    #[test]
+    fn light_traffic_commits_every_min_age() {
+        assert_eq!(wait(&LIMITS, &standing(10, 10, 20, true)), Some(ms(30)));
+        assert_eq!(wait(&LIMITS, &standing(20, 40, 50, true)), None);
+    }
+
+    #[test]
+    fn a_backlog_is_cut_by_size_or_max_age() {
+        assert_eq!(wait(&LIMITS, &standing(999, 100, 100, false)), Some(ms(0)));
+        assert_eq!(wait(&LIMITS, &standing(1000, 1, 1, false)), None);
+        assert_eq!(wait(&LIMITS, &standing(10, 250, 250, false)), None);
+        assert_eq!(wait(&LIMITS, &Standing { bytes: 1 << 20, ..standing(1, 0, 0, false) }), None);
+    }
+
+    #[test]
+    fn a_boundary_cuts_at_once() {
+        assert_eq!(wait(&LIMITS, &Standing { must: true, ..standing(1, 0, 0, true) }), None);
+    }
+}

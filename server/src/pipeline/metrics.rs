@@ -1,0 +1,62 @@
+//! What a pipeline counts: the metrics of `contract.md`.
+
+use std::sync::Arc;
+
+use super::runner::{Event, Observe, Timing};
+use super::status::SourceStatus;
+use crate::catalog::{GroupEntry, Stream};
+use crate::store::commit::{Accounting, EpochCommit};
+use crate::telemetry::{GroupMetrics, Metrics, SourceMetrics};
+
+/// Handles of one pipeline.
+struct Counters {
+    group: GroupMetrics,
+    sources: Vec<SourceMetrics>,
+    online: bool,
+}
+
+/// Counts the events of one pipeline.
+pub fn observer(metrics: &Metrics, group: &GroupEntry, streams: &[Arc<Stream>]) -> Observe {
+    let label = group.label();
+    let counters = Counters {
+        group: metrics.group(&label),
+        sources: streams.iter().map(|stream| metrics.source(stream.name.as_str(), &label)).collect(),
+        online: group.def.online_enabled,
+    };
+    Box::new(move |event| match event {
+        Event::Committed(commit, timing) => counters.committed(commit, timing),
+        Event::Shown(sources) => counters.shown(sources),
+    })
+}
+
+impl Counters {
+    fn committed(&self, commit: &EpochCommit, timing: Timing) {
+        self.group.features_computed.inc_by(commit.journal.rows);
+        self.group.processing_latency.observe(timing.total.as_secs_f64());
+        self.group.commit_seconds.observe(timing.commit.as_secs_f64());
+        if self.online {
+            self.group.online_writes.inc_by(commit.journal.rows);
+        }
+        for (source, counts) in self.sources.iter().zip(&commit.journal.counts) {
+            source.events_processed.inc_by(counts.read);
+            source.quarantined.inc_by(counts.quarantined);
+            for (counter, n) in source.outcomes.iter().zip(outcomes(counts)) {
+                counter.inc_by(n);
+            }
+        }
+    }
+
+    fn shown(&self, sources: &[SourceStatus]) {
+        for (source, status) in self.sources.iter().zip(sources) {
+            source.lag.set(i64::try_from(status.lag).unwrap_or(i64::MAX));
+            if status.watermark.0 > i64::MIN {
+                source.watermark.set(status.watermark.0 as f64 / 1e6);
+            }
+        }
+    }
+}
+
+/// In the order of [`SourceMetrics::outcomes`].
+fn outcomes(a: &Accounting) -> [u64; 7] {
+    [a.applied, a.late, a.filtered, a.quarantined, a.tombstones, a.heartbeats, a.superseded]
+}

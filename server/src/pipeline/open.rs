@@ -1,0 +1,138 @@
+//! Opens a pipeline where its last commit left it: positions, journal entry and state from the store.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use millpond_engine::epoch::{Engine, Upsert};
+use millpond_engine::time::Micros;
+
+use super::cut::Limits;
+use super::decode::Decode;
+use super::halt::{Halt, Stop};
+use super::journal::Committed;
+use super::partition::Boundary;
+use super::runner::{Observe, Pipeline, Surroundings};
+use super::source::Source;
+use crate::catalog::{GroupEntry, Stream};
+use crate::log::Reader;
+use crate::store::{self, Store};
+
+/// What a pipeline is made of.
+pub struct Parts<'a> {
+    /// The group with its plan.
+    pub group: &'a GroupEntry,
+    /// Its streams, in the order of its sources.
+    pub streams: &'a [Arc<Stream>],
+    /// Opens the log of a stream.
+    pub open_log: &'a dyn Fn(&Stream) -> Result<Box<dyn Reader>, crate::log::Error>,
+    /// Where everything is committed.
+    pub store: &'a Arc<Store>,
+    /// How large epochs become.
+    pub limits: Limits,
+    /// A close goes through at most this many keys in one epoch.
+    pub max_rows: usize,
+    /// Everything outside.
+    pub surroundings: Surroundings,
+    /// Told what happens.
+    pub observe: Observe,
+}
+
+/// Opens the pipeline of a group.
+pub fn open(parts: Parts<'_>) -> Result<Pipeline, Stop> {
+    let Parts { group, streams, store, .. } = parts;
+    let id = group.def.id;
+    let last = store.last_epoch(id)?;
+    if let Some(entry) = last.as_ref().filter(|entry| entry.semantics != millpond_engine::sql::SEMANTICS) {
+        return Err(other_semantics(entry.semantics).into());
+    }
+    let committed = Committed::restore(last.as_ref(), store.positions(id)?, streams.len());
+    let engine = engine(group, committed.watermark, store)?;
+    let now = (parts.surroundings.clock)();
+    let mut sources = Vec::with_capacity(streams.len());
+    for (index, stream) in (0u16..).zip(streams) {
+        let (reader, start) = (parts.open_log)(stream).map(|reader| (reader, start(group, index)))?;
+        let decode = decode(group, index, stream).ok_or_else(|| unplanned(stream))?;
+        let positions = committed.of_source(index);
+        sources.push(Source::open(index, Arc::clone(stream), reader, decode, &positions, start, now)?);
+    }
+    let ends = group.def.sources.iter().map(|source| Boundary(source.backfill_end.clone())).collect();
+    Ok(Pipeline {
+        group: id,
+        time: group.def.time,
+        sources,
+        backfill_ends: ends,
+        engine,
+        restored: committed.source_watermarks.clone(),
+        committed,
+        store: Arc::clone(store),
+        limits: parts.limits,
+        max_rows: parts.max_rows,
+        surroundings: parts.surroundings,
+        observe: parts.observe,
+        last_commit: Instant::now(),
+    })
+}
+
+/// The engine at the state that the last epoch committed.
+fn engine(group: &GroupEntry, watermark: Micros, store: &Store) -> Result<Engine, Stop> {
+    let Some(query) = &group.query else {
+        return Ok(Engine::ingest(ingested(group).ok_or_else(unreadable)?, watermark)?);
+    };
+    // The engine takes rows, not results: the first one that cannot be read ends the iteration.
+    let mut failure: Option<store::Error> = None;
+    let rows = store.state(group.def.id)?.map_while(|row| row.map_err(|error| failure = Some(error)).ok());
+    let engine = Engine::restore(Arc::clone(query), group.def.allowed_lateness, watermark, rows);
+    match failure {
+        Some(error) => Err(error.into()),
+        None => Ok(engine?),
+    }
+}
+
+/// An ingested group's rows are its records: which columns are the key, the event time, the features.
+fn ingested(group: &GroupEntry) -> Option<Upsert> {
+    let reader = group.readers.first()?;
+    let position = |name: &str| reader.arrow().index_of(name).ok();
+    let features = group.schema.fields().iter().map(|f| position(f.name())).collect::<Option<Vec<_>>>()?;
+    let key = group.key.iter().map(|at| features.get(*at).copied()).collect::<Option<Vec<_>>>()?;
+    Some(Upsert { key, event_time: reader.event_time()?, features, output: Arc::clone(&group.schema) })
+}
+
+fn decode(group: &GroupEntry, index: u16, stream: &Stream) -> Option<Decode> {
+    let at = usize::from(index);
+    let reader = group.readers.get(at)?;
+    let (columns, event_time) = match &group.query {
+        Some(query) => query.sources.get(at).map(|source| (source.columns.clone(), source.event_time))?,
+        None => ((0..reader.arrow().fields().len()).collect(), reader.event_time()?),
+    };
+    Some(Decode::new(reader, &columns, event_time, stream.max_future_skew))
+}
+
+fn start(group: &GroupEntry, index: u16) -> &[i64] {
+    group.def.sources.get(usize::from(index)).map_or(&[], |source| &source.start)
+}
+
+fn unplanned(stream: &Stream) -> Stop {
+    Halt::new(
+        format!("the group's plan does not read stream {}", stream.name),
+        "this is a defect: report it with the group's definition",
+    )
+    .into()
+}
+
+fn unreadable() -> Stop {
+    Halt::new(
+        "the group's columns are not in the schema of its log",
+        "drop the group and create it again with columns that its schema has",
+    )
+    .into()
+}
+
+fn other_semantics(was: u32) -> Halt {
+    Halt::new(
+        format!(
+            "the group was computed by version {was} of the engine's semantics, this is version {}",
+            millpond_engine::sql::SEMANTICS
+        ),
+        "create a new version of the feature group: it computes everything anew",
+    )
+}
