@@ -95,8 +95,8 @@ pub struct SchemaRegistry {
 pub struct Store {
     /// Block cache in bytes.
     pub block_cache_bytes: usize,
-    /// All memtables together in bytes.
-    pub write_buffer_bytes: usize,
+    /// Memtable of a column family in bytes.
+    pub memtable_bytes: usize,
 }
 
 /// Delta Lake.
@@ -184,7 +184,7 @@ impl Default for SchemaRegistry {
 
 impl Default for Store {
     fn default() -> Self {
-        Self { block_cache_bytes: 64 << 20, write_buffer_bytes: 64 << 20 }
+        Self { block_cache_bytes: 64 << 20, memtable_bytes: 16 << 20 }
     }
 }
 

@@ -1,0 +1,83 @@
+//! Five-minute CTR from the embedded log, with a breakdown of where the time goes.
+
+use std::time::Instant;
+
+use millpond_engine::avro::{Decoder, ReaderSchema, Resolution, Unit};
+use serde_json::json;
+
+use crate::corpus::{self, Corpus};
+use crate::report::Report;
+use crate::server::Server;
+use crate::{Options, Result};
+
+const BATCH: usize = 10_000;
+
+pub async fn run(options: &Options, corpus: &Corpus, report: &mut Report) -> Result<()> {
+    let decode = decode_only(corpus)?;
+    report.value("embedded: decode only, our decoder", "events", decode, "1/s");
+    let server = Server::start(options, &[]).await?;
+    let stream = server.post("/api/v1/streams", &corpus::stream(None)).await?;
+    let id = stream["schema_id"].as_u64().ok_or("no schema id")? as u32;
+    let start = Instant::now();
+    for from in (0..corpus.len()).step_by(BATCH) {
+        let mut body = Vec::new();
+        for i in from..corpus.len().min(from + BATCH) {
+            let event = corpus.body(i);
+            body.extend_from_slice(&(event.len() as u32 + 5).to_be_bytes());
+            body.push(0);
+            body.extend_from_slice(&id.to_be_bytes());
+            body.extend_from_slice(event);
+        }
+        server.post_bytes("/api/v1/streams/ads/records", "application/vnd.millpond.avro", body).await?;
+    }
+    report.value("embedded: append over HTTP, synced", "events", rate(corpus, start), "1/s");
+    let group = json!({"name": "ctr", "sql": corpus::SQL});
+    let elapsed = pipeline(&server, &group, "ads").await?;
+    let events = corpus.len() as f64 / elapsed;
+    report.ratio("embedded: 5-minute CTR", "events", events, "1/s", decode, None);
+    let commit = server.metric("commit_seconds_sum").await?;
+    report.value("embedded: 5-minute CTR", "in synced commits", commit / elapsed, "of time");
+    report.value("embedded: 5-minute CTR", "rows out", server.metric("stream_features_computed_total").await?, "rows");
+    report.value("memory", "resident, loaded", server.resident_mb()?, "MB");
+    Ok(())
+}
+
+/// Creates a group over a full log and waits until it has read all of it; seconds.
+pub async fn pipeline(server: &Server, group: &serde_json::Value, stream: &str) -> Result<f64> {
+    let finished = server.post(&format!("/api/v1/streams/{stream}/finish"), &json!({})).await?;
+    let position = finished["position"].as_str().ok_or("no position")?.to_owned();
+    let start = Instant::now();
+    server.post("/api/v1/feature-groups", group).await?;
+    server.post(&format!("/api/v1/feature-groups/ctr/1/wait?position={position}&timeout=110"), &json!({})).await?;
+    let elapsed = start.elapsed().as_secs_f64();
+    let accounting = server.get(&format!("/api/v1/streams/{stream}/accounting")).await?;
+    let counts = &accounting["groups"][0];
+    if counts["applied"] != counts["read"] || counts["balanced"] != true {
+        return Err(format!("not every event was applied: {accounting}").into());
+    }
+    Ok(elapsed)
+}
+
+fn decode_only(corpus: &Corpus) -> Result<f64> {
+    let text = corpus::schema().to_string();
+    let reader = ReaderSchema::parse(&text, Some(("timestamp", None::<Unit>)))?;
+    // The columns that the query reads: user, type, time.
+    let columns = [0, 3, 4];
+    let resolution = Resolution::compile(&text, &reader, &columns)?;
+    let mut decoder = Decoder::new(&reader, &columns);
+    let start = Instant::now();
+    let mut rows = 0;
+    for i in 0..corpus.len() {
+        decoder.push(&resolution, corpus.body(i))?;
+        if decoder.len() == 8_192 {
+            rows += decoder.finish().num_rows();
+        }
+    }
+    rows += decoder.finish().num_rows();
+    assert_eq!(rows, corpus.len());
+    Ok(rate(corpus, start))
+}
+
+pub fn rate(corpus: &Corpus, since: Instant) -> f64 {
+    corpus.len() as f64 / since.elapsed().as_secs_f64()
+}

@@ -1,0 +1,77 @@
+//! `make bench`: what Millpond does beside what the machine could do, in one run.
+//!
+//! Every workload is a ratio against a ceiling that was measured in the same run; numbers of
+//! different runs, let alone machines, are not compared.
+
+mod corpus;
+mod embedded;
+mod freshness;
+mod kafka;
+mod report;
+mod server;
+mod serving;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use report::Report;
+
+// As in the server, so that ceilings and workloads allocate alike.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// What a workload may fail with: the run stops and says why.
+type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
+
+#[derive(Debug, Parser)]
+struct Options {
+    /// The release binary of the server
+    #[arg(long)]
+    millpond: PathBuf,
+    /// A real Kafka; without it the Kafka workloads are left out, and the report says so
+    #[arg(long)]
+    kafka: Option<String>,
+    /// Events of the throughput workloads
+    #[arg(long, default_value_t = 2_000_000)]
+    events: usize,
+    /// Users of the throughput workloads
+    #[arg(long, default_value_t = 100_000)]
+    users: u64,
+    /// Seconds of each serving workload
+    #[arg(long, default_value_t = 5.0)]
+    seconds: f64,
+    /// Where the results go
+    #[arg(long, default_value = "bench/results/latest.json")]
+    out: PathBuf,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    match run(&Options::parse()).await {
+        Ok(missed) if missed.is_empty() => ExitCode::SUCCESS,
+        Ok(missed) => {
+            println!("\nmarks missed: {}", missed.join(", "));
+            ExitCode::FAILURE
+        }
+        Err(error) => {
+            eprintln!("bench: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(options: &Options) -> Result<Vec<String>> {
+    let mut report = Report::new(options.events, options.users);
+    let corpus = corpus::make(options.events, options.users);
+    serving::run(options, &mut report).await?;
+    freshness::run(options, &mut report).await?;
+    embedded::run(options, &corpus, &mut report).await?;
+    match &options.kafka {
+        Some(brokers) => kafka::run(options, brokers, &corpus, &mut report).await?,
+        None => println!("no --kafka: the Kafka workloads are left out"),
+    }
+    report.write(&options.out)?;
+    Ok(report.missed())
+}

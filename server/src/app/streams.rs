@@ -1,0 +1,204 @@
+//! Creating, ending and dropping streams.
+
+use std::sync::Arc;
+
+use millpond_engine::avro::ReaderSchema;
+use millpond_engine::time::Span;
+use serde_json::Value;
+use uuid::Uuid;
+
+use super::{App, Error, now};
+use crate::catalog::{Error as CatalogError, Seconds, Stream, StreamEntry, StreamId, StreamSpec};
+use crate::log;
+
+/// More partitions than this in an embedded log are a mistake.
+const MAX_PARTITIONS: u32 = 1024;
+
+impl App {
+    /// The stream that `spec` asks for: the one that exists with the same definition (false), or a
+    /// new one (true). Another reader schema moves the stream to it where the registry finds it compatible.
+    pub async fn get_or_create_stream(&self, spec: StreamSpec) -> Result<(Arc<StreamEntry>, bool), Error> {
+        let _turn = self.creating.lock().await;
+        self.stream_for_group(spec).await
+    }
+
+    /// The same, for a caller that has its turn already.
+    pub(super) async fn stream_for_group(&self, spec: StreamSpec) -> Result<(Arc<StreamEntry>, bool), Error> {
+        check(&spec)?;
+        let log_name = spec.topic.clone().unwrap_or_else(|| spec.name.to_string());
+        let subject = spec.subject.clone().unwrap_or_else(|| format!("{log_name}-value"));
+        let existing = self.catalog.stream(spec.name.as_str()).ok();
+        if let Some(existing) = &existing {
+            same(existing, &spec, &subject)?;
+            let Some(schema) = &spec.schema else { return Ok((Arc::clone(existing), false)) };
+            let reader = parse(&spec, &schema_text(schema))?;
+            if reader.normalised_sha256() == existing.reader.normalised_sha256() {
+                return Ok((Arc::clone(existing), false));
+            }
+        }
+        let (schema_id, schema) = match &spec.schema {
+            Some(schema) => {
+                let text = schema_text(schema);
+                parse(&spec, &text)?;
+                (self.registry.register(&subject, &text).await?, text)
+            }
+            None => self.latest(&subject).await?,
+        };
+        parse(&spec, &schema)?;
+        let created = existing.is_none();
+        let def = match existing {
+            Some(existing) => Stream { schema, schema_id, ..existing.def.clone() },
+            None => {
+                let partitions = match &spec.topic {
+                    Some(topic) => {
+                        log::kafka::ensure_topic(&self.config.kafka, topic, spec.partitions).await?
+                    }
+                    None => spec.partitions.unwrap_or(1),
+                };
+                Stream {
+                    id: StreamId(self.catalog.next_id()?),
+                    uuid: Uuid::new_v4(),
+                    name: spec.name,
+                    topic: spec.topic,
+                    partitions,
+                    subject,
+                    schema,
+                    schema_id,
+                    event_time: spec.event_time,
+                    event_time_unit: spec.event_time_unit,
+                    watermark_delay: spec.watermark_delay.into(),
+                    idle_timeout: spec.idle_timeout.map(Span::from),
+                    idle_advance: spec.idle_advance,
+                    max_future_skew: spec.max_future_skew.into(),
+                    time: spec.time,
+                    on_bad_record: spec.on_bad_record,
+                    created_at: now(),
+                    finish: None,
+                }
+            }
+        };
+        Ok((self.catalog.put_stream(def)?, created))
+    }
+
+    async fn latest(&self, subject: &str) -> Result<(u32, String), Error> {
+        self.registry.latest(subject).await?.ok_or_else(|| {
+            CatalogError::invalid(
+                "schema",
+                format!("the schema registry has no subject {subject}"),
+                "give the Avro schema with the stream, or register it first",
+            )
+            .into()
+        })
+    }
+
+    /// Marks the end of a bounded replay: once past `offsets` (the log's ends where `None`), pipelines
+    /// close the windows that are open. The stream stays open.
+    pub async fn finish_stream(&self, name: &str, offsets: Option<Vec<i64>>) -> Result<Vec<i64>, Error> {
+        let _turn = self.creating.lock().await;
+        let entry = self.catalog.stream(name)?;
+        let ends = match offsets {
+            Some(offsets) => offsets,
+            None => self.log_ends(&entry).await?,
+        };
+        let def = Stream { finish: Some(ends.clone()), ..entry.def.clone() };
+        let entry = self.catalog.put_stream(def)?;
+        self.pipelines.stream_changed(&entry);
+        Ok(ends)
+    }
+
+    /// Drops a stream that no group reads, with its embedded log; a topic is left alone.
+    pub async fn drop_stream(&self, name: &str) -> Result<(), Error> {
+        let _turn = self.creating.lock().await;
+        let entry = self.catalog.drop_stream(name)?;
+        if entry.def.topic.is_none() {
+            self.store.drop_log(entry.def.id)?;
+        }
+        Ok(())
+    }
+
+    /// The offset after the last record of each partition.
+    pub async fn log_ends(&self, entry: &Arc<StreamEntry>) -> Result<Vec<i64>, Error> {
+        self.offsets(entry, log::At::End).await
+    }
+
+    /// Offsets of each partition at one place of the log.
+    pub(super) async fn offsets(&self, entry: &Arc<StreamEntry>, at: log::At) -> Result<Vec<i64>, Error> {
+        let (entry, store, kafka) = (Arc::clone(entry), Arc::clone(&self.store), self.config.kafka.clone());
+        Ok(tokio::task::spawn_blocking(move || log::offsets(&entry.def, at, &store, &kafka)).await??)
+    }
+}
+
+fn check(spec: &StreamSpec) -> Result<(), CatalogError> {
+    let invalid = CatalogError::invalid;
+    let span = |field: &'static str, seconds: Seconds| {
+        if seconds.0.is_finite() && (0.0..=3_153_600_000.0).contains(&seconds.0) {
+            return Ok(());
+        }
+        Err(invalid(field, format!("{} is not a length of time", seconds.0), "give seconds, zero or more"))
+    };
+    span("watermark_delay", spec.watermark_delay)?;
+    span("max_future_skew", spec.max_future_skew)?;
+    spec.idle_timeout.map_or(Ok(()), |s| span("idle_timeout", s))?;
+    if let Some(partitions) = spec.partitions
+        && !(1..=MAX_PARTITIONS).contains(&partitions)
+    {
+        return Err(invalid(
+            "partitions",
+            format!("{partitions} partitions cannot be made"),
+            format!("give 1 to {MAX_PARTITIONS}"),
+        ));
+    }
+    Ok(())
+}
+
+fn parse(spec: &StreamSpec, schema: &str) -> Result<ReaderSchema, CatalogError> {
+    let unit = spec.event_time_unit.map(crate::catalog::TimeUnit::engine);
+    Ok(ReaderSchema::parse(schema, Some((&spec.event_time, unit)))?)
+}
+
+/// A schema may come as JSON or as text that holds JSON, as registry clients send it.
+fn schema_text(schema: &Value) -> String {
+    match schema {
+        Value::String(text) if text.trim_start().starts_with(['{', '"', '[']) => text.clone(),
+        other => other.to_string(),
+    }
+}
+
+/// Compares what was asked for with what exists; the schema is the registry's matter.
+fn same(existing: &StreamEntry, spec: &StreamSpec, subject: &str) -> Result<(), CatalogError> {
+    let def = &existing.def;
+    let mut diff = Vec::new();
+    let mut compare = |what: &str, was: String, asked: String| {
+        if was != asked {
+            diff.push(format!("{what}: {was} is not {asked}"));
+        }
+    };
+    let text = |value: &Option<String>| value.clone().unwrap_or_else(|| "(none)".to_owned());
+    let span = |value: Option<Span>| value.map_or("(none)".to_owned(), |s| format!("{} s", Seconds::from(s).0));
+    compare("topic", text(&def.topic), text(&spec.topic));
+    compare("subject", def.subject.clone(), subject.to_owned());
+    if let Some(partitions) = spec.partitions {
+        compare("partitions", def.partitions.to_string(), partitions.to_string());
+    }
+    compare("event_time", def.event_time.clone(), spec.event_time.clone());
+    compare("event_time_unit", format!("{:?}", def.event_time_unit), format!("{:?}", spec.event_time_unit));
+    compare("watermark_delay", span(Some(def.watermark_delay)), span(Some(spec.watermark_delay.into())));
+    compare("idle_timeout", span(def.idle_timeout), span(spec.idle_timeout.map(Span::from)));
+    compare("idle_advance", def.idle_advance.to_string(), spec.idle_advance.to_string());
+    compare("max_future_skew", span(Some(def.max_future_skew)), span(Some(spec.max_future_skew.into())));
+    compare("time", format!("{:?}", def.time).to_lowercase(), format!("{:?}", spec.time).to_lowercase());
+    compare(
+        "on_bad_record",
+        format!("{:?}", def.on_bad_record).to_lowercase(),
+        format!("{:?}", spec.on_bad_record).to_lowercase(),
+    );
+    if diff.is_empty() {
+        return Ok(());
+    }
+    Err(CatalogError::Conflict {
+        kind: "stream",
+        name: def.name.to_string(),
+        diff,
+        hint: "streams have no versions: choose another name, or drop the stream first".to_owned(),
+    })
+}
