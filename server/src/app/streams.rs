@@ -129,12 +129,12 @@ impl App {
 }
 
 fn check(spec: &StreamSpec) -> Result<(), CatalogError> {
-    let invalid = CatalogError::invalid;
+
     let span = |field: &'static str, seconds: Seconds| {
         if seconds.0.is_finite() && (0.0..=3_153_600_000.0).contains(&seconds.0) {
             return Ok(());
         }
-        Err(invalid(field, format!("{} is not a length of time", seconds.0), "give seconds, zero or more"))
+        Err(CatalogError::invalid(field, format!("{} is not a length of time", seconds.0), "give seconds, zero or more"))
     };
     span("watermark_delay", spec.watermark_delay)?;
     span("max_future_skew", spec.max_future_skew)?;
@@ -142,7 +142,7 @@ fn check(spec: &StreamSpec) -> Result<(), CatalogError> {
     if let Some(partitions) = spec.partitions
         && !(1..=MAX_PARTITIONS).contains(&partitions)
     {
-        return Err(invalid(
+        return Err(CatalogError::invalid(
             "partitions",
             format!("{partitions} partitions cannot be made"),
             format!("give 1 to {MAX_PARTITIONS}"),
