@@ -38,8 +38,8 @@ def document(shared):
 def test_it_is_committed_as_it_is_served(document, root):
     printed = subprocess.run([binary(), "openapi"], capture_output=True, text=True, check=True).stdout
     assert json.loads(printed) == document
-    committed = json.loads((root / "docs" / "openapi.json").read_text())
-    assert committed == document, "run: millpond openapi > docs/openapi.json"
+    committed = json.loads((root / "server" / "openapi.json").read_text())
+    assert committed == document, "run: millpond openapi > server/openapi.json"
 
 
 @pytest.fixture(scope="module")

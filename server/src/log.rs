@@ -6,6 +6,7 @@ pub mod digest;
 pub mod embedded;
 pub mod kafka;
 pub mod position;
+pub mod writer;
 
 use std::ops::Range;
 use std::sync::Arc;

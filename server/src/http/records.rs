@@ -1,0 +1,362 @@
+//! `/api/v1/streams/{stream}/records`: appending events, and looking at raw ones.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use axum::Extension;
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::http::{HeaderMap, header};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use millpond_engine::avro::{self, Decoder, ReaderSchema, Resolution};
+use millpond_engine::json;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use utoipa::{IntoParams, ToSchema};
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::Error;
+use super::error::{BadRow, ErrorBody};
+use super::extract::{self, Body, Json, Path, Query};
+use crate::app::App;
+use crate::catalog::StreamEntry;
+use crate::log::position::Position;
+use crate::log::writer::{Batch, NewRecord, Writer};
+use crate::log::{Budget, Kind, Records};
+
+/// Confluent-framed Avro: a big-endian u32 length before each frame, `0xFFFFFFFF` for a null value.
+pub const FRAMES: &str = "application/vnd.millpond.avro";
+/// The length that stands for a null value.
+const NULL: u32 = u32::MAX;
+/// More wrong rows than this are not listed.
+const LISTED: usize = 100;
+
+/// Batches without a producer id take turns over the partitions.
+static TURN: AtomicU32 = AtomicU32::new(0);
+
+/// Rows of a stream, as plain JSON.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Rows {
+    /// One object a row; a bare array of rows is understood too
+    #[schema(value_type = Vec<Object>)]
+    rows: Vec<Value>,
+}
+
+/// Where an append ended.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Appended {
+    /// An opaque token: give it to `wait` or `min_position`
+    position: String,
+    /// Records appended
+    appended: usize,
+}
+
+/// Append events
+///
+/// JSON rows are checked against the schema, all or nothing. Framed Avro is stored as it is and judged
+/// by the pipelines. A batch goes to one partition. Under a producer id, the same sequence again gives
+/// the same reply and appends nothing.
+#[utoipa::path(post, path = "/api/v1/streams/{stream}/records", tag = "streams", operation_id = "append_records",
+    params(
+        ("stream" = String, Path, example = "docs_events"),
+        ("Millpond-Producer-Id" = Option<String>, Header, description = "Names the producer; with Millpond-Sequence"),
+        ("Millpond-Sequence" = Option<u64>, Header, description = "Number of the batch: one more than that of the batch before"),
+        ("Millpond-Partition" = Option<u32>, Header, description = "Partition; by default the hash of the producer id")
+    ),
+    request_body(content(
+        (Rows = "application/json", example = json!({"rows": [
+            {"user_id": "u1", "clicks": 1, "impressions": 10, "timestamp": "2026-01-31T12:00:00Z"},
+            {"user_id": "u1", "clicks": 0, "impressions": 10, "timestamp": "2026-01-31T12:01:00Z"}
+        ]})),
+        (Vec<u8> = "application/vnd.millpond.avro")
+    )),
+    responses(
+        (status = 200, description = "Durable", body = Appended),
+        (status = 409, description = "`sequence_conflict`: a gap or a stale number; `details.last_sequence`", body = ErrorBody),
+        (status = 413, description = "`payload_too_large`", body = ErrorBody),
+        (status = 422, description = "`invalid_rows`: none was appended; `details` has row and field", body = ErrorBody)
+    ))]
+pub async fn append(
+    State(app): State<Arc<App>>,
+    Extension(writer): Extension<Arc<Writer>>,
+    Path(name): Path<String>,
+    headers: HeaderMap,
+    Body(body): Body,
+) -> Result<Json<Appended>, Error> {
+    let entry = app.catalog.stream(&name)?;
+    let media = headers.get(header::CONTENT_TYPE).and_then(|t| t.to_str().ok()).unwrap_or("application/json");
+    let framed = media.split(';').next().unwrap_or_default().trim() == FRAMES;
+    let batch = batch(&entry, &headers, &body)?;
+    let partition = partition(&entry, &headers, batch.as_ref())?;
+    // Encoding ten megabytes of rows takes long enough to be in the way of vectors.
+    let blocking = Arc::clone(&entry);
+    let encode = move || if framed { frames(&body) } else { rows(&blocking, &body) };
+    let records = tokio::task::spawn_blocking(encode).await.map_err(|e| Error::Internal(e.to_string()))??;
+    let appended = records.len();
+    let offsets = writer.append(&entry.def, vec![(partition, records)], batch).await?;
+    Ok(Json(Appended { position: Position { stream: entry.def.uuid, offsets }.to_string(), appended }))
+}
+
+/// JSON rows to framed records; every row that is wrong is named, up to a limit.
+fn rows(entry: &StreamEntry, body: &[u8]) -> Result<Vec<NewRecord>, Error> {
+    let hint = "send {\"rows\": [{…}, …]} or an array of objects";
+    let parsed: Value = serde_json::from_slice(body)
+        .map_err(|e| Error::invalid(format!("the body is not JSON: {e}"), hint))?;
+    let rows = match parsed {
+        Value::Array(rows) => rows,
+        Value::Object(mut fields) => match (fields.remove("rows"), fields.keys().next()) {
+            (Some(Value::Array(rows)), None) => rows,
+            (_, Some(other)) => {
+                return Err(Error::invalid(format!("unknown field `{other}`, expected `rows`"), hint));
+            }
+            _ => return Err(Error::invalid("there are no `rows` in the body", hint)),
+        },
+        _ => return Err(Error::invalid("the body is neither an object nor an array", hint)),
+    };
+    let (mut records, mut bad) = (Vec::with_capacity(rows.len()), Vec::new());
+    for (row, value) in rows.iter().enumerate() {
+        let mut out = Vec::with_capacity(64);
+        avro::frame(entry.def.schema_id, &mut out);
+        match avro::encode_row(&entry.reader, value, &mut out) {
+            Ok(()) => records.push(NewRecord { kind: Kind::Event, key: None, value: out }),
+            Err(e) if bad.len() < LISTED => {
+                bad.push(BadRow { row, field: e.field.clone(), message: e.message.clone() })
+            }
+            Err(_) => {}
+        }
+    }
+    let wrong = rows.len() - records.len();
+    if wrong == 0 {
+        Ok(records)
+    } else {
+        Err(Error::Rows { stream: entry.def.name.to_string(), rows: rows.len(), wrong, bad })
+    }
+}
+
+/// Framed records, stored as they are: only the lengths between them are judged here.
+fn frames(body: &Bytes) -> Result<Vec<NewRecord>, Error> {
+    let mut records = Vec::new();
+    let mut rest = &body[..];
+    while !rest.is_empty() {
+        let at = body.len() - rest.len();
+        let broken = || {
+            Error::invalid(
+                format!("frame {} at byte {at} is cut off", records.len()),
+                "before each frame stands its length as four big-endian bytes; FF FF FF FF is a null value",
+            )
+        };
+        let (length, tail) = rest.split_first_chunk::<4>().ok_or_else(broken)?;
+        let length = u32::from_be_bytes(*length);
+        if length == NULL {
+            records.push(NewRecord { kind: Kind::Tombstone, key: None, value: Vec::new() });
+            rest = tail;
+            continue;
+        }
+        let (value, tail) = tail.split_at_checked(length as usize).ok_or_else(broken)?;
+        records.push(NewRecord { kind: Kind::Event, key: None, value: value.to_vec() });
+        rest = tail;
+    }
+    Ok(records)
+}
+
+fn batch(entry: &StreamEntry, headers: &HeaderMap, body: &[u8]) -> Result<Option<Batch>, Error> {
+    let producer = extract::header(headers, "millpond-producer-id")?;
+    let sequence = extract::number(headers, "millpond-sequence")?;
+    match (producer, sequence) {
+        (None, None) => Ok(None),
+        (Some(producer), Some(sequence)) if !producer.is_empty() && producer.len() <= 256 => {
+            if entry.def.topic.is_some() {
+                return Err(Error::unsupported(
+                    "batches to a Kafka topic are not numbered here",
+                    "write to the topic with an idempotent Kafka producer, or leave the sequence out",
+                ));
+            }
+            Ok(Some(Batch { producer: producer.to_owned(), sequence, digest: xxh3_64(body) }))
+        }
+        (Some(_), None) => Ok(None),
+        _ => Err(Error::invalid(
+            "a sequence belongs to a producer id of 1 to 256 characters",
+            "send Millpond-Producer-Id with Millpond-Sequence",
+        )),
+    }
+}
+
+/// The partition of a batch: named, else the producer's, else the next in turn.
+fn partition(entry: &StreamEntry, headers: &HeaderMap, batch: Option<&Batch>) -> Result<u32, Error> {
+    if let Some(named) = extract::number(headers, "millpond-partition")? {
+        return existing(entry, named);
+    }
+    let partitions = entry.def.partitions.max(1);
+    let producer = match batch {
+        Some(batch) => Some(batch.producer.as_str()),
+        None => extract::header(headers, "millpond-producer-id")?,
+    };
+    Ok(match producer {
+        Some(id) => (xxh3_64(id.as_bytes()) % u64::from(partitions)) as u32,
+        None => TURN.fetch_add(1, Ordering::Relaxed) % partitions,
+    })
+}
+
+/// A partition that the stream has.
+pub fn existing(entry: &StreamEntry, partition: u32) -> Result<u32, Error> {
+    if partition < entry.def.partitions {
+        return Ok(partition);
+    }
+    Err(Error::absent(
+        format!("partition {partition} in stream {}", entry.def.name),
+        format!("its partitions are 0 to {}", entry.def.partitions.saturating_sub(1)),
+    ))
+}
+
+/// The offsets of a position in this stream.
+pub fn position(entry: &StreamEntry, token: &str) -> Result<Vec<i64>, Error> {
+    let hint = "use the token that an append to this stream returned";
+    let position: Position =
+        token.parse().map_err(|e: crate::log::position::BadToken| Error::invalid(e.to_string(), hint))?;
+    if position.stream != entry.def.uuid {
+        return Err(Error::invalid(format!("this position is not one of stream {}", entry.def.name), hint));
+    }
+    Ok(position.offsets)
+}
+
+/// Which raw records.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct Raw {
+    /// Partition
+    #[serde(default)]
+    partition: u32,
+    /// First offset; the log's first by default
+    offset: Option<i64>,
+    /// At most this many, up to 10,000
+    #[param(example = 10)]
+    limit: Option<usize>,
+}
+
+/// Raw records.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct RawRecords {
+    records: Vec<RawRecord>,
+}
+
+/// One record as it stands in the log.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct RawRecord {
+    partition: u32,
+    offset: i64,
+    /// `event`, `tombstone` or `heartbeat`
+    kind: &'static str,
+    /// Of a heartbeat: microseconds since the Unix epoch, as it stands in the record
+    heartbeat: Option<i64>,
+    /// Message key, base64
+    key: Option<String>,
+    /// Value, base64; null for a null value
+    value: Option<String>,
+    /// The value as a row; null where it cannot be decoded
+    #[schema(value_type = Option<Object>)]
+    row: Option<Value>,
+}
+
+/// Read raw records
+#[utoipa::path(get, path = "/api/v1/streams/{stream}/records", tag = "streams", operation_id = "raw_records",
+    params(("stream" = String, Path, example = "docs_events"), Raw),
+    responses(
+        (status = 200, description = "Records in the order of their offsets", body = RawRecords),
+        (status = 410, description = "`gone`: the log no longer has the offset", body = ErrorBody)
+    ))]
+pub async fn raw(
+    State(app): State<Arc<App>>,
+    Path(name): Path<String>,
+    Query(query): Query<Raw>,
+) -> Result<Json<RawRecords>, Error> {
+    let entry = app.catalog.stream(&name)?;
+    let partition = existing(&entry, query.partition)?;
+    let limit = query.limit.unwrap_or(100).clamp(1, 10_000);
+    let read = move || {
+        let mut reader = crate::log::open(&entry.def, "millpond", &app.store, &app.config.kafka)?;
+        let (first, end) = reader.range(partition)?;
+        let from = query.offset.unwrap_or(first);
+        if from < first {
+            return Err(Error::Log(crate::log::Error::Gone { log: name, partition, wanted: from, first }));
+        }
+        let mut records = Records::default();
+        reader.seek(partition, from)?;
+        let wait = std::time::Duration::from_secs(2);
+        while records.records.len() < limit && records.records.last().map_or(from, |r| r.offset + 1) < end {
+            let budget = Budget { records: limit - records.records.len(), bytes: 4 << 20, wait };
+            if reader.poll(partition, budget, &mut records)? == 0 {
+                break;
+            }
+        }
+        let shown = records.records.iter().map(|r| show(&app, &entry.reader, &records, r));
+        Ok(Json(RawRecords { records: shown.collect() }))
+    };
+    tokio::task::spawn_blocking(read).await.map_err(|e| Error::Internal(e.to_string()))?
+}
+
+fn show(app: &App, reader: &ReaderSchema, records: &Records, record: &crate::log::RecordRef) -> RawRecord {
+    let value = records.value(record);
+    let (kind, heartbeat) = match record.kind {
+        Kind::Event => ("event", None),
+        Kind::Tombstone => ("tombstone", None),
+        Kind::Heartbeat(time) => ("heartbeat", time.map(|t| t.0)),
+    };
+    let event = record.kind == Kind::Event;
+    RawRecord {
+        partition: record.partition,
+        offset: record.offset,
+        kind,
+        heartbeat,
+        key: records.key(record).map(|k| STANDARD.encode(k)),
+        value: event.then(|| STANDARD.encode(value)),
+        row: if event { decode(app, reader, value) } else { None },
+    }
+}
+
+/// The row as the stream's schema reads it; looking at a record must not fail because it is broken.
+fn decode(app: &App, reader: &ReaderSchema, value: &[u8]) -> Option<Value> {
+    let (id, body) = avro::parse_frame(value).ok()?;
+    let writer = app.registry.schema(id).ok()?;
+    let columns: Vec<usize> = (0..reader.arrow().fields().len()).collect();
+    let resolution = Resolution::compile(&writer, reader, &columns).ok()?;
+    let mut decoder = Decoder::new(reader, &columns);
+    decoder.push(&resolution, body).ok()?;
+    Some(Value::Object(json::rows(&decoder.finish()).pop()?))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing)]
+mod tests {
+    use super::*;
+
+    fn framed(parts: &[Option<&[u8]>]) -> Vec<u8> {
+        parts.iter().fold(Vec::new(), |mut out, part| {
+            out.extend(part.map_or(NULL, |p| p.len() as u32).to_be_bytes());
+            out.extend(part.unwrap_or_default());
+            out
+        })
+    }
+
+    #[test]
+    fn frames_are_split_and_stored_as_they_are() {
+        let body = framed(&[Some(b"\0\0\0\0\x01abc"), None, Some(b""), Some(b"garbage")]);
+        let records = frames(&Bytes::from(body)).unwrap();
+        let kinds: Vec<Kind> = records.iter().map(|r| r.kind).collect();
+        assert_eq!(kinds, [Kind::Event, Kind::Tombstone, Kind::Event, Kind::Event]);
+        assert_eq!(records[3].value, b"garbage");
+        assert!(frames(&Bytes::new()).unwrap().is_empty());
+    }
+
+    #[test]
+    fn every_strict_prefix_is_whole_frames_or_refused() {
+        let parts: [Option<&[u8]>; 3] = [Some(b"abc"), None, Some(b"defgh")];
+        let body = framed(&parts);
+        let whole = [0, 7, 11, body.len()];
+        for n in 0..=body.len() {
+            let read = frames(&Bytes::copy_from_slice(&body[..n]));
+            assert_eq!(read.is_ok(), whole.contains(&n), "{n} bytes");
+        }
+    }
+}
