@@ -87,7 +87,10 @@ fn consume(
     corpus: &Corpus,
     mut each: impl FnMut(&Records) -> Result<()>,
 ) -> Result<f64> {
-    let mut reader = millpond::log::kafka::KafkaReader::open(kafka, topic, &vec![0; PARTITIONS as usize])?;
+    let mut reader = millpond::log::kafka::KafkaReader::open(kafka, topic, "bench")?;
+    for partition in 0..PARTITIONS {
+        reader.seek(partition, 0)?;
+    }
     let budget = Budget { records: 16_384, bytes: 8 << 20, wait: Duration::from_millis(50) };
     let mut records = Records::default();
     let (start, mut read) = (Instant::now(), 0);

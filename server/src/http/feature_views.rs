@@ -6,6 +6,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::IntoResponse;
 use serde::Serialize;
+use serde_json::json;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -31,7 +32,7 @@ pub struct ViewBody {
     /// For people
     description: String,
     /// The features, in the order they are served
-    features: Vec<Selected>,
+    features: Vec<Feature>,
     /// Names under which entries carry keys
     serving_keys: Vec<String>,
     /// Label columns of its training data
@@ -44,7 +45,7 @@ pub struct ViewBody {
 
 /// A feature of a view.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct Selected {
+pub struct Feature {
     /// Name in the view
     name: String,
     /// Type
@@ -70,7 +71,7 @@ impl ViewBody {
         let def = &entry.def;
         let features = def.features.iter().zip(entry.schema.fields()).filter_map(|(feature, field)| {
             let group = def.groups.get(feature.group)?;
-            Some(Selected {
+            Some(Feature {
                 name: feature.name.clone(),
                 data_type: types::name(field.data_type()).unwrap_or_else(|_| field.data_type().to_string()),
                 feature_group: group.name.to_string(),
@@ -143,8 +144,6 @@ pub async fn remove(
     State(app): State<Arc<App>>,
     Path((name, version)): Path<(String, u32)>,
 ) -> Result<StatusCode, Error> {
-    let catalog = Arc::clone(&app.catalog);
-    let dropped = tokio::task::spawn_blocking(move || catalog.drop_view(&name, version));
-    dropped.await.map_err(|e| Error::Internal(e.to_string()))??;
+    app.catalog.drop_view(&name, version)?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -53,12 +53,12 @@ pub struct From {
 /// The journal.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Epochs {
-    epochs: Vec<Entry>,
+    epochs: Vec<Epoch>,
 }
 
 /// What is kept of an epoch: with the bytes in its ranges, all that its rows depend on.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct Entry {
+pub struct Epoch {
     /// Its number: `_commit` of its rows
     epoch: u64,
     /// The only clock it saw
@@ -102,12 +102,12 @@ pub async fn epochs(
     let entry = app.catalog.group(&name, version)?;
     let limit = query.limit.unwrap_or(100).clamp(1, 10_000);
     let read =
-        move || Ok(app.store.journal(entry.def.id, query.from, limit)?.into_iter().map(Entry::new).collect());
+        move || Ok(app.store.journal(entry.def.id, query.from, limit)?.into_iter().map(Epoch::new).collect());
     let epochs = tokio::task::spawn_blocking(read).await.map_err(|e| Error::Internal(e.to_string()))?;
     epochs.map(|epochs| Json(Epochs { epochs }))
 }
 
-impl Entry {
+impl Epoch {
     fn new(entry: JournalEntry) -> Self {
         let ranges = entry.ranges.iter().map(|range| {
             json!({

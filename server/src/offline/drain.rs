@@ -42,9 +42,7 @@ impl Offline {
     /// True where a drain should begin now.
     fn is_due(&self, group: &Group) -> Result<bool, Error> {
         let rows = self.store.outbox_stats(group.def.id)?.rows;
-        if let Some(metrics) = &group.metrics {
-            metrics.outbox_rows.set(rows as i64);
-        }
+        group.metrics(rows);
         let state = group.state.lock();
         if state.halted {
             return Ok(false);
@@ -105,9 +103,7 @@ impl Offline {
                 return Err(error.into());
             }
         };
-        if let Some(metrics) = &group.metrics {
-            metrics.offline_rows.inc_by(drained.rows);
-        }
+        group.drained(drained.rows);
         let now = Instant::now();
         let vacuumed = *group.state.lock().vacuumed.get_or_insert(now);
         let due = maintenance::due(before.unwrap_or(0), drained.version.unwrap_or(0), Some(vacuumed), now);

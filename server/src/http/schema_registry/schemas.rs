@@ -70,11 +70,10 @@ pub(super) async fn subjects(
     Query(params): Query<Params>,
 ) -> Result<Response, Failure> {
     let id = parse(&id)?;
-    let deleted = params.deleted;
-    let uses = local.run(move |registry| registry.uses(id, deleted)).await?;
+    let uses = local.run(move |registry| registry.uses(id, params.deleted)).await?;
     let mut subjects: Vec<String> = uses.into_iter().map(|(subject, _)| subject).collect();
     subjects.dedup();
-    Ok(json(&params.page(subjects)))
+    Ok(json(&subjects))
 }
 
 pub(super) async fn versions(
@@ -83,8 +82,7 @@ pub(super) async fn versions(
     Query(params): Query<Params>,
 ) -> Result<Response, Failure> {
     let id = parse(&id)?;
-    let deleted = params.deleted;
-    let uses = local.run(move |registry| registry.uses(id, deleted)).await?;
+    let uses = local.run(move |registry| registry.uses(id, params.deleted)).await?;
     let shown = uses.into_iter().map(|(subject, version)| json!({ "subject": subject, "version": version }));
-    Ok(json(&params.page(shown.collect())))
+    Ok(json(&shown.collect::<Vec<_>>()))
 }
