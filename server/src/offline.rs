@@ -31,6 +31,7 @@ use tokio::sync::watch;
 
 use crate::catalog::{FeatureGroup, GroupId};
 use crate::store::Store;
+use crate::telemetry::Metrics;
 use crate::training::sort::Workspace;
 
 pub use error::Error;
@@ -54,6 +55,8 @@ pub struct Options {
     pub spill: PathBuf,
     /// Threads for all of it.
     pub threads: usize,
+    /// Where `outbox_rows` and `offline_rows_total` are counted; `None`: nowhere.
+    pub metrics: Option<Arc<Metrics>>,
 }
 
 impl Options {
@@ -67,6 +70,7 @@ impl Options {
             memory: 256 << 20,
             spill: data.join("spill"),
             threads: 2,
+            metrics: None,
         }
     }
 }

@@ -42,7 +42,9 @@ pub fn modelled_clock(previous: Micros, watermark: Micros, closed_to: Option<Mic
 }
 
 /// When a row becomes available where availability is modelled: a first emission once its window's delay
-/// is over, but after everything that was there before; a revision at the epoch's clock.
+/// is over, but after everything that was there before; a revision at the epoch's clock. Never beyond that
+/// clock: what an epoch wrote is there for a read `as_of` it. (Windows end before it anyway; the rows of an
+/// ingested group, whose event time stands in for the window's end, may be ahead of the watermark.)
 pub fn modelled_row(
     window_end: Micros,
     delay: Span,
@@ -50,7 +52,7 @@ pub fn modelled_row(
     clock: Micros,
     first: bool,
 ) -> Micros {
-    if first { previous_clock.next().max(window_end + delay) } else { clock }
+    if first { previous_clock.next().max(window_end + delay).min(clock) } else { clock }
 }
 
 #[cfg(test)]
@@ -122,6 +124,7 @@ mod tests {
         assert_eq!(row(true), Micros(70));
         assert_eq!(row(false), Micros(99));
         assert_eq!(modelled_row(Micros(60), Span(10), Micros(200), Micros(210), true), Micros(201));
+        assert_eq!(modelled_row(Micros(60), Span(10), Micros(20), Micros(65), true), Micros(65));
     }
 
     proptest! {

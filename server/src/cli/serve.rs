@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::serve::ListenerExt as _;
 use tokio::net::TcpListener;
 
 use crate::app::App;
@@ -52,12 +53,15 @@ async fn serve(config: Config) -> Result<(), String> {
     tracing::info!("serving on http://{address} (API page: http://{address}/docs)");
     let router = http::router(Arc::clone(&app));
     let (stop, stopped) = tokio::sync::watch::channel(false);
-    let server = axum::serve(listener, router.into_make_service_with_connect_info::<std::net::SocketAddr>())
-        .with_graceful_shutdown(async move {
-            signal().await;
-            tracing::info!("stopping: requests under way are finished");
-            let _ = stop.send(true);
-        });
+    // A vector is one small packet: without this it may wait 40 ms for company.
+    let listener = listener.tap_io(|connection| {
+        let _ = connection.set_nodelay(true);
+    });
+    let server = axum::serve(listener, router).with_graceful_shutdown(async move {
+        signal().await;
+        tracing::info!("stopping: requests under way are finished");
+        let _ = stop.send(true);
+    });
     let mut stopped = stopped;
     let overdue = async move {
         let _ = stopped.wait_for(|stop| *stop).await;

@@ -59,7 +59,7 @@ pub async fn layer(State(admission): State<Arc<Admission>>, request: Request, ne
 /// Bytes that a body may take in memory; uploads go to disk and take none to speak of.
 fn held(request: &Request, max_body: usize) -> u32 {
     let headers = request.headers();
-    let upload = headers.get(header::CONTENT_TYPE).is_some_and(|t| super::upload::is_upload(t));
+    let upload = headers.get(header::CONTENT_TYPE).is_some_and(super::upload::is_upload);
     if upload
         || !headers.contains_key(header::CONTENT_LENGTH) && !headers.contains_key(header::TRANSFER_ENCODING)
     {
@@ -86,9 +86,9 @@ pub async fn trace(mut request: Request, next: Next) -> Response {
         let response = run.await.unwrap_or_else(|panic| panicked(panic.as_ref()).into_response());
         let (status, ms) = (response.status().as_u16(), started.elapsed().as_secs_f64() * 1e3);
         if status >= 500 {
-            tracing::warn!(status, ms, "answered")
+            tracing::warn!(status, ms, "answered");
         } else {
-            tracing::debug!(status, ms, "answered")
+            tracing::debug!(status, ms, "answered");
         }
         response
     }

@@ -6,6 +6,7 @@
 //! refused with those too.
 
 use axum::extract::{Request, State};
+use axum::http::uri::Authority;
 use axum::http::{HeaderMap, Uri, header};
 use axum::middleware::Next;
 use axum::response::Response;
@@ -110,7 +111,7 @@ pub async fn layer(State(guard): State<Arc<Guard>>, request: Request, next: Next
 /// `Host`, or the authority of an HTTP/2 request; lower case.
 fn host(uri: &Uri, headers: &HeaderMap) -> String {
     let named = headers.get(header::HOST).and_then(|h| h.to_str().ok());
-    named.or_else(|| uri.authority().map(|a| a.as_str())).unwrap_or_default().to_ascii_lowercase()
+    named.or_else(|| uri.authority().map(Authority::as_str)).unwrap_or_default().to_ascii_lowercase()
 }
 
 fn is_local(host: &str) -> bool {

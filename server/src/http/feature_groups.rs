@@ -7,7 +7,6 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::IntoResponse;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
@@ -126,7 +125,7 @@ pub struct Flushed {
 
 /// What was waited for.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct Reached {
+pub struct Waited {
     reached: bool,
     watermark: Option<String>,
     epoch: u64,
@@ -337,14 +336,14 @@ pub struct Wait {
 #[utoipa::path(post, path = "/api/v1/feature-groups/{group}/{version}/wait", tag = "feature groups", operation_id = "wait_feature_group",
     params(("group" = String, Path, example = "docs_ctr"), ("version" = u32, Path, example = 1), Wait),
     responses(
-        (status = 200, description = "Reached", body = Reached),
+        (status = 200, description = "Reached", body = Waited),
         (status = 504, description = "`timeout`: not reached in time; the message says how the pipeline stands", body = ErrorBody)
     ))]
 pub async fn wait(
     State(app): State<Arc<App>>,
     Path((name, version)): Path<(String, u32)>,
     Query(query): Query<Wait>,
-) -> Result<Json<Reached>, Error> {
+) -> Result<Json<Waited>, Error> {
     let entry = app.catalog.group(&name, version)?;
     let seconds = query.timeout.unwrap_or(30.0);
     let timeout =
@@ -353,7 +352,7 @@ pub async fn wait(
         })?;
     let deadline = tokio::time::Instant::now() + timeout;
     let positions = match &query.position {
-        Some(token) => vec![token.parse().map_err(bad_token)?],
+        Some(token) => vec![token.parse().map_err(|e| bad_token(&e))?],
         None => ends(&app, &entry).await?,
     };
     for position in &positions {
@@ -361,11 +360,11 @@ pub async fn wait(
             .await?;
     }
     let status = Status::of(&app, &entry);
-    Ok(Json(Reached { reached: true, watermark: status.watermark, epoch: status.epoch, lag: status.lag }))
+    Ok(Json(Waited { reached: true, watermark: status.watermark, epoch: status.epoch, lag: status.lag }))
 }
 
 /// A token that cannot be read.
-pub fn bad_token(error: BadToken) -> Error {
+pub fn bad_token(error: &BadToken) -> Error {
     Error::invalid(error.to_string(), "tokens are not made by hand")
 }
 

@@ -6,7 +6,6 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::IntoResponse;
 use serde::Serialize;
-use serde_json::json;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -32,7 +31,7 @@ pub struct ViewBody {
     /// For people
     description: String,
     /// The features, in the order they are served
-    features: Vec<Feature>,
+    features: Vec<Selected>,
     /// Names under which entries carry keys
     serving_keys: Vec<String>,
     /// Label columns of its training data
@@ -45,7 +44,7 @@ pub struct ViewBody {
 
 /// A feature of a view.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct Feature {
+pub struct Selected {
     /// Name in the view
     name: String,
     /// Type
@@ -71,7 +70,7 @@ impl ViewBody {
         let def = &entry.def;
         let features = def.features.iter().zip(entry.schema.fields()).filter_map(|(feature, field)| {
             let group = def.groups.get(feature.group)?;
-            Some(Feature {
+            Some(Selected {
                 name: feature.name.clone(),
                 data_type: types::name(field.data_type()).unwrap_or_else(|_| field.data_type().to_string()),
                 feature_group: group.name.to_string(),
@@ -144,6 +143,8 @@ pub async fn remove(
     State(app): State<Arc<App>>,
     Path((name, version)): Path<(String, u32)>,
 ) -> Result<StatusCode, Error> {
-    app.catalog.drop_view(&name, version)?;
+    let catalog = Arc::clone(&app.catalog);
+    let dropped = tokio::task::spawn_blocking(move || catalog.drop_view(&name, version));
+    dropped.await.map_err(|e| Error::Internal(e.to_string()))??;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -53,12 +53,12 @@ pub struct From {
 /// The journal.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Epochs {
-    epochs: Vec<Epoch>,
+    epochs: Vec<Entry>,
 }
 
 /// What is kept of an epoch: with the bytes in its ranges, all that its rows depend on.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct Epoch {
+pub struct Entry {
     /// Its number: `_commit` of its rows
     epoch: u64,
     /// The only clock it saw
@@ -102,12 +102,12 @@ pub async fn epochs(
     let entry = app.catalog.group(&name, version)?;
     let limit = query.limit.unwrap_or(100).clamp(1, 10_000);
     let read =
-        move || Ok(app.store.journal(entry.def.id, query.from, limit)?.into_iter().map(Epoch::new).collect());
+        move || Ok(app.store.journal(entry.def.id, query.from, limit)?.into_iter().map(Entry::new).collect());
     let epochs = tokio::task::spawn_blocking(read).await.map_err(|e| Error::Internal(e.to_string()))?;
     epochs.map(|epochs| Json(Epochs { epochs }))
 }
 
-impl Epoch {
+impl Entry {
     fn new(entry: JournalEntry) -> Self {
         let ranges = entry.ranges.iter().map(|range| {
             json!({

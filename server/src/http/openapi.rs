@@ -1,4 +1,4 @@
-//! The OpenAPI document: what the handlers' annotations do not say by themselves.
+//! The `OpenAPI` document: what the handlers' annotations do not say by themselves.
 
 use axum::http::StatusCode;
 use utoipa::openapi::path::Operation;

@@ -12,7 +12,7 @@ use base64::engine::general_purpose::STANDARD;
 use millpond_engine::avro::{self, Decoder, ReaderSchema, Resolution};
 use millpond_engine::json;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -121,7 +121,7 @@ fn rows(entry: &StreamEntry, body: &[u8]) -> Result<Vec<NewRecord>, Error> {
         match avro::encode_row(&entry.reader, value, &mut out) {
             Ok(()) => records.push(NewRecord { kind: Kind::Event, key: None, value: out }),
             Err(e) if bad.len() < LISTED => {
-                bad.push(BadRow { row, field: e.field.clone(), message: e.message.clone() })
+                bad.push(BadRow { row, field: e.field.clone(), message: e.message.clone() });
             }
             Err(_) => {}
         }
@@ -164,7 +164,7 @@ fn batch(entry: &StreamEntry, headers: &HeaderMap, body: &[u8]) -> Result<Option
     let producer = extract::header(headers, "millpond-producer-id")?;
     let sequence = extract::number(headers, "millpond-sequence")?;
     match (producer, sequence) {
-        (None, None) => Ok(None),
+        (_, None) => Ok(None),
         (Some(producer), Some(sequence)) if !producer.is_empty() && producer.len() <= 256 => {
             if entry.def.topic.is_some() {
                 return Err(Error::unsupported(
@@ -174,7 +174,6 @@ fn batch(entry: &StreamEntry, headers: &HeaderMap, body: &[u8]) -> Result<Option
             }
             Ok(Some(Batch { producer: producer.to_owned(), sequence, digest: xxh3_64(body) }))
         }
-        (Some(_), None) => Ok(None),
         _ => Err(Error::invalid(
             "a sequence belongs to a producer id of 1 to 256 characters",
             "send Millpond-Producer-Id with Millpond-Sequence",

@@ -13,6 +13,7 @@ use utoipa_axum::routes;
 
 use super::admission::{self, Admission};
 use super::auth::{self, Guard};
+use super::upload::Quota;
 use super::vectors::{self, Plans};
 use super::{
     Error, docs, feature_groups, feature_views, health, history, journal, metrics, openapi, quarantine,
@@ -22,9 +23,9 @@ use crate::app::App;
 use crate::log::writer::Writer;
 
 /// What answers from memory or from a few reads.
-const QUICK: Duration = Duration::from_secs(60);
+const QUICK: Duration = Duration::from_mins(1);
 /// What waits for others or reads whole tables.
-const LONG: Duration = Duration::from_secs(3_600);
+const LONG: Duration = Duration::from_hours(1);
 
 fn quick() -> OpenApiRouter<Arc<App>> {
     OpenApiRouter::with_openapi(openapi::base())
@@ -91,6 +92,7 @@ pub fn router(app: Arc<App>) -> Router {
         .fallback(async |uri: Uri| Error::NoRoute(uri.path().to_owned()))
         .method_not_allowed_fallback(async |uri: Uri| Error::NoMethod(uri.path().to_owned()))
         .layer(Extension(Arc::new(Plans::default())))
+        .layer(Extension(Arc::new(Quota::new(app.config.http.max_upload_bytes))))
         .layer(Extension(Arc::new(Writer::new(Arc::clone(&app.store), app.config.kafka.clone()))))
         .layer(DefaultBodyLimit::max(app.config.http.max_body_bytes))
         .layer(from_fn_with_state(admission, admission::layer))

@@ -45,6 +45,8 @@ pub fn router<S: Clone + Send + Sync + 'static>(registry: Arc<Registry>) -> Rout
         )
         .route("/compatibility/subjects/{subject}/versions", post(config::compatible))
         .route("/compatibility/subjects/{subject}/versions/{version}", post(config::compatible_with))
+        // One context, the default one.
+        .route("/contexts", get(async || reply::json(&["."])))
         .route("/mode", get(config::mode).put(config::put_mode))
         .route("/mode/{subject}", get(config::mode).put(config::put_mode))
         .fallback(async || Failure::NoRoute)

@@ -80,14 +80,14 @@ pub struct StreamDetail {
     /// Where the log ends now: a position to wait for
     positions: String,
     /// Offsets of each partition
-    partitions_detail: Vec<Partition>,
+    partitions_detail: Vec<Offsets>,
     /// The groups that read it
     groups: Vec<Reader>,
 }
 
 /// Offsets of one partition.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct Partition {
+pub struct Offsets {
     partition: u32,
     /// First offset
     start: i64,
@@ -223,7 +223,7 @@ pub async fn show(
     let entry = app.catalog.stream(&name)?;
     let starts = starts(&app, &entry).await?;
     let ends = app.log_ends(&entry).await?;
-    let partitions_detail = starts.iter().zip(&ends).zip(0..).map(|((start, end), partition)| Partition {
+    let partitions_detail = starts.iter().zip(&ends).zip(0..).map(|((start, end), partition)| Offsets {
         partition,
         start: *start,
         end: *end,

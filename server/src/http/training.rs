@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use axum::Extension;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::HeaderMap;
@@ -9,13 +10,12 @@ use axum::response::Response;
 use datafusion::execution::SendableRecordBatchStream;
 use futures::{StreamExt as _, TryStreamExt as _};
 use serde::Deserialize;
-use serde_json::json;
 use utoipa::{IntoParams, ToSchema};
 
 use super::download::{self, Format};
 use super::error::ErrorBody;
 use super::extract::{Optional, Path, Query};
-use super::upload::Upload;
+use super::upload::{Quota, Upload};
 use super::{Error, instant};
 use crate::app::App;
 use crate::offline::Range;
@@ -78,6 +78,7 @@ pub struct BatchQuery {
     ))]
 pub async fn training_data(
     State(app): State<Arc<App>>,
+    Extension(quota): Extension<Arc<Quota>>,
     Path((name, version)): Path<(String, u32)>,
     Query(query): Query<Labels>,
     headers: HeaderMap,
@@ -87,7 +88,7 @@ pub async fn training_data(
     let format = Format::accepted(&headers)?;
     let as_of = instant::parse_opt("as_of", query.as_of.as_deref())?;
     let uploads = app.config.data_dir.join("uploads");
-    let upload = Upload::receive(&headers, body, &uploads, app.config.http.max_upload_bytes).await?;
+    let upload = Upload::receive(&headers, body, &uploads, quota).await?;
     let read = tokio::task::spawn_blocking(move || upload.batches());
     let (schema, labels) = read
         .await

@@ -16,10 +16,10 @@ use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use millpond_engine::time::Span;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
-pub use plan::{Plan, Plans};
+pub use plan::Plans;
 
 use self::reply::{Options, Shape};
 use super::error::ErrorBody;
@@ -62,7 +62,7 @@ pub struct VectorsRequest {
 
 /// Vectors, in the order of the entries.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct Vectors {
+pub struct VectorsReply {
     /// Names of the values
     #[schema(example = json!(["ctr"]))]
     features: Vec<String>,
@@ -117,7 +117,7 @@ pub struct NamedVector {
     params(("view" = String, Path, example = "docs_fv"), ("version" = u32, Path, example = 1)),
     request_body(content = VectorsRequest, example = json!({"entries": [{"user_id": "u1"}], "metadata": true})),
     responses(
-        (status = 200, description = "A vector for each entry", body = Vectors),
+        (status = 200, description = "A vector for each entry", body = VectorsReply),
         (status = 504, description = "`timeout`: `min_position` was not reached", body = ErrorBody)
     ))]
 pub async fn many(
@@ -141,7 +141,7 @@ pub async fn many(
     let options = Options {
         shape: if request.include_keys { Shape::Keys } else { Shape::Features },
         which: request.which,
-        max_age: request.max_age.map(Span::from),
+        max_age: request.max_age.map(age).transpose()?,
         metadata: request.metadata,
     };
     let body = reply::many(&plan, &app.store.view(), &request.entries, &options)?;
@@ -186,7 +186,7 @@ pub async fn one(
         Some(other) => return Err(wrong("which", other)),
     };
     let max_age = match option("max_age") {
-        Some(text) => Some(Span::from(Seconds(text.parse().map_err(|_| wrong("max_age", &text))?))),
+        Some(text) => Some(age(Seconds(text.parse().map_err(|_| wrong("max_age", &text))?))?),
         None => None,
     };
     if let Some(unknown) = query.keys().find(|name| !plan.keys.iter().any(|(key, _)| key == *name)) {
@@ -201,6 +201,13 @@ pub async fn one(
     Ok(as_json(body))
 }
 
+fn age(seconds: Seconds) -> Result<Span, Error> {
+    if seconds.0.is_finite() && seconds.0 >= 0.0 {
+        return Ok(seconds.into());
+    }
+    Err(Error::invalid(format!("max_age: {} is not an age", seconds.0), "give seconds, zero or more"))
+}
+
 fn as_json(body: Vec<u8>) -> Response {
     const JSON: HeaderValue = HeaderValue::from_static(download::JSON);
     ([(header::CONTENT_TYPE, JSON)], Bytes::from(body)).into_response()
@@ -208,7 +215,7 @@ fn as_json(body: Vec<u8>) -> Response {
 
 /// Waits until every group of the view that reads the position's stream has come as far.
 async fn wait(app: &App, view: &ViewEntry, token: &str) -> Result<(), Error> {
-    let position: Position = token.parse().map_err(bad_token)?;
+    let position: Position = token.parse().map_err(|e| bad_token(&e))?;
     let snapshot = app.catalog.snapshot();
     let deadline = tokio::time::Instant::now() + POSITION_WAIT;
     let mut read = false;

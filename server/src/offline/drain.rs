@@ -42,7 +42,9 @@ impl Offline {
     /// True where a drain should begin now.
     fn is_due(&self, group: &Group) -> Result<bool, Error> {
         let rows = self.store.outbox_stats(group.def.id)?.rows;
-        group.metrics(rows);
+        if let Some(metrics) = &group.metrics {
+            metrics.outbox_rows.set(rows as i64);
+        }
         let state = group.state.lock();
         if state.halted {
             return Ok(false);
@@ -103,7 +105,9 @@ impl Offline {
                 return Err(error.into());
             }
         };
-        group.drained(drained.rows);
+        if let Some(metrics) = &group.metrics {
+            metrics.offline_rows.inc_by(drained.rows);
+        }
         let now = Instant::now();
         let vacuumed = *group.state.lock().vacuumed.get_or_insert(now);
         let due = maintenance::due(before.unwrap_or(0), drained.version.unwrap_or(0), Some(vacuumed), now);

@@ -14,6 +14,7 @@ use super::{Error, Options};
 use crate::catalog::{FeatureGroup, GroupId, history};
 use crate::store::commit::OutboxEntry;
 use crate::store::{self, Store};
+use crate::telemetry::GroupMetrics;
 
 use super::protocol::{Outbox, Owed};
 
@@ -36,6 +37,7 @@ pub struct Group {
     pub(super) reading: tokio::sync::Mutex<Table>,
     pub(super) state: Mutex<State>,
     pub(super) spec: Spec,
+    pub(super) metrics: Option<GroupMetrics>,
 }
 
 /// How the drain of a group stands.
@@ -76,6 +78,7 @@ impl Group {
                 (GROUP.to_owned(), def.uuid.to_string()),
             ],
         };
+        let metrics = options.metrics.as_ref().map(|metrics| metrics.group(&spec.name));
         Ok(Self {
             def,
             features,
@@ -84,14 +87,9 @@ impl Group {
             reading: tokio::sync::Mutex::new(Table::new(spec.clone())),
             state: Mutex::default(),
             spec,
+            metrics,
         })
     }
-
-    /// Rows that it owes, for `outbox_rows`.
-    pub(super) fn metrics(&self, _owed: u64) {}
-
-    /// Rows brought to Delta, for `offline_rows_total`.
-    pub(super) fn drained(&self, _rows: u64) {}
 
     /// `<name>_<version>`: what people call it.
     pub fn label(&self) -> &str {

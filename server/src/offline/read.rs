@@ -50,10 +50,14 @@ impl Group {
         range: Range,
     ) -> Result<SendableRecordBatchStream, super::Error> {
         let mut handle = self.reading.lock().await;
-        let table = handle.newest().await?.cloned();
-        let held = match &table {
-            Some(table) => handle.transaction(table).await?.unwrap_or(0),
-            None => 0,
+        let read = handle.newest_with_transaction().await;
+        if read.is_err() {
+            // What was loaded may be what is wrong: the next reader begins anew.
+            handle.forget();
+        }
+        let (table, held) = match read? {
+            Some((table, transaction)) => (Some(table), transaction.unwrap_or(0)),
+            None => (None, 0),
         };
         drop(handle);
         let owed = outbox(view, self.def.id, held).and_then({

@@ -73,6 +73,15 @@ impl Table {
         Ok(self.loaded.as_ref())
     }
 
+    /// The newest version, as one that keeps to it, and the last outbox sequence in it.
+    pub async fn newest_with_transaction(
+        &mut self,
+    ) -> Result<Option<(DeltaTable, Option<u64>)>, DeltaTableError> {
+        let Some(table) = self.newest().await?.cloned() else { return Ok(None) };
+        let transaction = self.transaction(&table).await?;
+        Ok(Some((table, transaction)))
+    }
+
     /// The version read or written last.
     pub fn loaded(&self) -> Option<&DeltaTable> {
         self.loaded.as_ref()

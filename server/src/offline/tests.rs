@@ -16,7 +16,7 @@ use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
 use millpond_engine::epoch::Op;
 
 use self::world::{World, batch};
-use super::protocol::Halt;
+use super::protocol::{DeltaLog, Halt, Outbox};
 use super::{Error, Flushed};
 use crate::catalog::GroupId;
 use crate::store::{self, Store};
@@ -166,7 +166,8 @@ async fn every_type_comes_back_bit_for_bit() {
 #[tokio::test]
 async fn many_commits_are_compacted_and_read_the_same() {
     let world = World::new();
-    let group = world.group(1, &schema(), None).id;
+    let def = world.group(1, &schema(), None);
+    let group = def.id;
     for n in 0..102 {
         world.commit(group, rows(&[n]), &[(n, Op::Upsert, n)]);
         world.offline.flush(group).await.unwrap();
@@ -179,6 +180,50 @@ async fn many_commits_are_compacted_and_read_the_same() {
     table.load().await.unwrap();
     let files = table.get_file_uris().unwrap().count();
     assert!(files < 40, "small files are merged: {files}");
+
+    // Another process finds the transaction behind the checkpoint, and neither repeats nor loses a row.
+    let offline = super::Offline::start(world::options(world.dir.path()), Arc::clone(&world.store)).unwrap();
+    offline.register(&def, &schema()).unwrap();
+    world.commit(group, rows(&[102]), &[(102, Op::Upsert, 102)]);
+    assert_eq!(offline.flush(group).await.unwrap().rows, 1);
+    assert_eq!(values(&world.read(group, None, None).await), (0..103).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn somebody_elses_commit_in_between_costs_a_try_and_no_row() {
+    let world = World::new();
+    let group = world.group(1, &schema(), None).id;
+    epoch(&world, group, &[1]);
+    world.offline.flush(group).await.unwrap();
+    epoch(&world, group, &[2]);
+
+    // The drain stands before its commit when another program takes the version that it wants.
+    let registered = world.offline.group(group).unwrap();
+    let outbox = super::group::StoredOutbox { store: &world.store, group };
+    let mut table = registered.draining.lock().await;
+    let read = table.load().await.unwrap();
+    let entries = outbox.after(read.transaction.unwrap(), 8).unwrap();
+    let files = table.write(entries.into_iter().map(|e| e.rows).collect()).await.unwrap();
+    let mut other = registered.spec.open().unwrap();
+    other.load().await.unwrap();
+    other.update_table_metadata().with_update(renamed()).await.unwrap();
+    assert!(
+        table.commit(read.version, files, 2).await.is_err(),
+        "the version is taken, and no later one is tried"
+    );
+    let now = table.load().await.unwrap();
+    assert_eq!((now.version, now.transaction), (read.version + 1, Some(1)));
+    drop(table);
+
+    assert_eq!(world.offline.flush(group).await.unwrap().rows, 1);
+    assert_eq!(values(&world.read(group, None, None).await), [1, 2]);
+}
+
+fn renamed() -> deltalake::operations::update_table_metadata::TableMetadataUpdate {
+    deltalake::operations::update_table_metadata::TableMetadataUpdate {
+        name: Some("mine".to_owned()),
+        description: None,
+    }
 }
 
 #[tokio::test]

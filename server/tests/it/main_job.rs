@@ -249,6 +249,7 @@ async fn a_group_explains_itself_and_stands_still_when_told() {
     assert_eq!(stream["groups"][0]["name"], "ctr");
     let ready = server.get("/ready").await.ok();
     assert_eq!((&ready["ready"], &ready["checks"]["store"]), (&json!(true), &json!("ok")));
+    assert!(ready["checks"]["pipelines"].as_str().unwrap().starts_with("1 "), "{ready}");
     for path in
         ["/api/v1/feature-views/fv/1", "/api/v1/feature-groups/ctr/1?purge=true", "/api/v1/streams/events"]
     {

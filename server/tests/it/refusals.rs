@@ -204,3 +204,19 @@ async fn a_full_server_says_so() {
     assert_eq!(reply.headers["retry-after"], "1");
     assert_eq!(server.get("/ready").await.status, 200);
 }
+
+#[tokio::test]
+async fn brokers_that_are_not_there() {
+    let topic = || with(events("live"), "topic", json!("events"));
+    let server = Server::start().await;
+    assert_eq!(
+        refused(&server, "/api/v1/streams", topic()).await,
+        (422, "unsupported".to_owned()),
+        "none configured"
+    );
+    let server = Server::with(|config| config.kafka.bootstrap_servers = Some("127.0.0.1:1".to_owned())).await;
+    let reply = server.post("/api/v1/streams", topic()).await;
+    assert_eq!(reply.error(), (503, "unavailable".to_owned()));
+    assert_eq!(reply.headers["retry-after"], "5");
+    assert_eq!(server.get("/api/v1/streams").await.ok()["streams"], json!([]), "nothing is left behind");
+}

@@ -81,6 +81,7 @@ async fn many_entries_and_the_limit() {
         "not its type"
     );
     assert_eq!(server.post(path, json!({"entries": [{"user_id": null}]})).await.error(), invalid);
+    assert_eq!(server.post(path, json!({"entries": [], "max_age": -1})).await.error(), invalid);
     assert_eq!(server.post(path, json!({"entries": [], "min_position": "x"})).await.error(), invalid);
     assert_eq!(server.get("/api/v1/feature-views/fv/1/vector?user=u").await.error(), invalid);
     assert_eq!(vectors(&server, json!({"entries": []})).await["vectors"], json!([]));

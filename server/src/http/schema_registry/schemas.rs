@@ -70,10 +70,11 @@ pub(super) async fn subjects(
     Query(params): Query<Params>,
 ) -> Result<Response, Failure> {
     let id = parse(&id)?;
-    let uses = local.run(move |registry| registry.uses(id, params.deleted)).await?;
+    let deleted = params.deleted;
+    let uses = local.run(move |registry| registry.uses(id, deleted)).await?;
     let mut subjects: Vec<String> = uses.into_iter().map(|(subject, _)| subject).collect();
     subjects.dedup();
-    Ok(json(&subjects))
+    Ok(json(&params.page(subjects)))
 }
 
 pub(super) async fn versions(
@@ -82,7 +83,8 @@ pub(super) async fn versions(
     Query(params): Query<Params>,
 ) -> Result<Response, Failure> {
     let id = parse(&id)?;
-    let uses = local.run(move |registry| registry.uses(id, params.deleted)).await?;
+    let deleted = params.deleted;
+    let uses = local.run(move |registry| registry.uses(id, deleted)).await?;
     let shown = uses.into_iter().map(|(subject, version)| json!({ "subject": subject, "version": version }));
-    Ok(json(&shown.collect::<Vec<_>>()))
+    Ok(json(&params.page(shown.collect())))
 }

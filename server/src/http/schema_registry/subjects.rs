@@ -3,7 +3,7 @@
 use axum::body::Bytes;
 use axum::extract::{Path, Query};
 use axum::response::Response;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::json;
 
 use super::Local;
@@ -15,21 +15,51 @@ use crate::registry::{Registered, Which};
 #[serde(default, rename_all = "camelCase")]
 pub(super) struct Params {
     /// What is deleted softly counts too.
+    #[serde(deserialize_with = "flag")]
     pub deleted: bool,
-    /// Only what is deleted softly.
+    /// Only what is deleted softly (`deleted_only` is what Python's client sends).
+    #[serde(deserialize_with = "flag", alias = "deleted_only")]
     pub deleted_only: bool,
     /// What was deleted softly is deleted for good.
+    #[serde(deserialize_with = "flag")]
     pub permanent: bool,
     /// Only subjects that begin so.
     pub subject_prefix: String,
     /// Only the latest version of each subject.
+    #[serde(deserialize_with = "flag")]
     pub latest_only: bool,
     /// The registry's level where the subject has none.
+    #[serde(deserialize_with = "flag")]
     pub default_to_global: bool,
     /// The greatest id given, too.
+    #[serde(deserialize_with = "flag")]
     pub fetch_max_id: bool,
     /// With reasons.
+    #[serde(deserialize_with = "flag")]
     pub verbose: bool,
+    /// How many items of a list to leave out at its beginning …
+    #[serde(deserialize_with = "count")]
+    pub offset: Option<usize>,
+    /// … and how many to give at most; negative: all.
+    #[serde(deserialize_with = "count")]
+    pub limit: Option<usize>,
+}
+
+impl Params {
+    /// The part of a list that was asked for.
+    pub fn page<T>(&self, items: Vec<T>) -> Vec<T> {
+        items.into_iter().skip(self.offset.unwrap_or(0)).take(self.limit.unwrap_or(usize::MAX)).collect()
+    }
+}
+
+/// As Java reads a boolean: `true` in any case (Python's clients send `True`), else false.
+fn flag<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+    Ok(String::deserialize(deserializer)?.eq_ignore_ascii_case("true"))
+}
+
+/// A number; what is none, or negative, is no limit.
+fn count<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<usize>, D::Error> {
+    Ok(String::deserialize(deserializer)?.parse().ok())
 }
 
 /// A schema in a request.
@@ -84,7 +114,7 @@ pub(super) async fn list(local: Local, Query(params): Query<Params>) -> Result<R
         found.retain(|subject| {
             subject.starts_with(&params.subject_prefix) && !(params.deleted_only && alive.contains(subject))
         });
-        Ok(found)
+        Ok(params.page(found))
     });
     Ok(json(&found.await?))
 }
@@ -94,7 +124,8 @@ pub(super) async fn versions(
     Path(subject): Path<String>,
     Query(params): Query<Params>,
 ) -> Result<Response, Failure> {
-    Ok(json(&local.run(move |registry| registry.versions(&subject, params.deleted)).await?))
+    let found = local.run(move |registry| Ok(params.page(registry.versions(&subject, params.deleted)?)));
+    Ok(json(&found.await?))
 }
 
 pub(super) async fn register(

@@ -72,6 +72,8 @@ async fn a_subject_lives_and_dies() {
     assert_eq!(api.get("/subjects").await, (200, json!(["a/b c-value"])));
     assert_eq!(api.get("/subjects?subjectPrefix=x").await, (200, json!([])));
     assert_eq!(api.get(&format!("{subject}/versions")).await, (200, json!([1, 2])));
+    assert_eq!(api.get(&format!("{subject}/versions?offset=1&limit=-1")).await, (200, json!([2])));
+    assert_eq!(api.get(&format!("{subject}/versions?limit=1&deleted=False")).await, (200, json!([1])));
     let shown = json!({ "subject": "a/b c-value", "version": 2, "id": 2, "schema": two.to_string() });
     for version in ["2", "latest", "-1"] {
         assert_eq!(api.get(&format!("{subject}/versions/{version}")).await, (200, shown.clone()));
@@ -155,7 +157,7 @@ async fn levels_are_configured_and_checked() {
     let check = "/compatibility/subjects/s/versions";
     assert_eq!(api.post(check, &two).await, (200, json!({ "is_compatible": false })));
     assert_eq!(api.post(&format!("{check}/1"), &two).await, (200, json!({ "is_compatible": false })));
-    let (_, verbose) = api.post(&format!("{check}/latest?verbose=true"), &two).await;
+    let (_, verbose) = api.post(&format!("{check}/latest?verbose=True"), &two).await;
     assert!(verbose["messages"][0].as_str().unwrap().contains("TYPE_MISMATCH"));
     assert_eq!(api.post(&format!("{check}/7"), &two).await.1["error_code"], 40402);
     assert_eq!(api.call(Method::PUT, "/config/s", put("BACKWARD")).await.0, 200);

@@ -201,7 +201,7 @@ fn about(out: &mut Vec<u8>, plan: &Plan, parts: &[Part<'_>], metadata: bool) -> 
         _ => "partial",
     };
     let oldest = found.filter_map(|part| part.row.map(|row| row.event_time)).min();
-    write!(out, "\"status\":\"{status}\",\"event_time\":").map_err(internal)?;
+    write!(out, "\"status\":\"{status}\",\"event_time\":").map_err(|e| internal(&e))?;
     time(out, oldest)?;
     if !metadata {
         return Ok(());
@@ -220,7 +220,7 @@ fn about(out: &mut Vec<u8>, plan: &Plan, parts: &[Part<'_>], metadata: bool) -> 
             out,
             "{{\"feature_group\":\"{name}\",\"version\":{version},\"status\":\"{status}\",\"event_time\":"
         )
-        .map_err(internal)?;
+        .map_err(|e| internal(&e))?;
         time(out, part.row.map(|row| row.event_time))?;
         out.extend_from_slice(b",\"available_at\":");
         time(out, part.row.map(|row| row.available_at))?;
@@ -242,7 +242,7 @@ fn as_of(out: &mut Vec<u8>, plan: &Plan, view: &ReadView) -> Result<(), Error> {
     let clocks = plan.groups.iter().filter_map(|group| Some((&group.label, view.clock(group.id)?)));
     for (i, (label, clock)) in clocks.enumerate() {
         separate(out, i);
-        write!(out, "\"{label}\":").map_err(internal)?;
+        write!(out, "\"{label}\":").map_err(|e| internal(&e))?;
         time(out, Some(clock))?;
     }
     out.push(b'}');
@@ -251,7 +251,7 @@ fn as_of(out: &mut Vec<u8>, plan: &Plan, view: &ReadView) -> Result<(), Error> {
 
 fn time(out: &mut Vec<u8>, at: Option<Micros>) -> Result<(), Error> {
     match at {
-        Some(at) => write!(out, "\"{at}\"").map_err(internal),
+        Some(at) => write!(out, "\"{at}\"").map_err(|e| internal(&e)),
         None => write(out, &()),
     }
 }
@@ -266,6 +266,6 @@ fn write<T: serde::Serialize + ?Sized>(out: &mut Vec<u8>, value: &T) -> Result<(
     serde_json::to_writer(out, value).map_err(|e| Error::Internal(format!("a value cannot be written: {e}")))
 }
 
-fn internal(e: std::io::Error) -> Error {
+fn internal(e: &std::io::Error) -> Error {
     Error::Internal(format!("a value cannot be written: {e}"))
 }
