@@ -14,6 +14,7 @@ mod explain;
 mod from;
 mod functions;
 mod keys;
+mod limits;
 mod lower;
 mod names;
 mod output;
@@ -31,6 +32,7 @@ use arrow::datatypes::SchemaRef;
 
 pub use error::{Code, Error};
 pub use explain::{Explain, ExplainedAggregate, ExplainedColumn, ExplainedSource};
+pub(crate) use functions::COUNT_DISTINCT;
 pub use streams::tables;
 pub use tokens::normalised_tokens;
 

@@ -7,17 +7,20 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::DataType;
+use arrow::array::{RecordBatch, RecordBatchOptions};
+use arrow::datatypes::{DataType, Schema};
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{DFSchema, Result, ScalarValue};
-use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawBinaryExpr};
+use datafusion::logical_expr::execution_props::ExecutionProps;
+use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
+use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult, RawAggregateExpr, RawBinaryExpr};
 use datafusion::logical_expr::{Expr, ExprSchemable, Operator, binary_expr, cast};
-use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::{BinaryExpr, Literal, NegativeExpr};
+use datafusion::physical_expr::{PhysicalExpr, create_physical_expr};
 use datafusion::sql::sqlparser::ast::BinaryOperator;
 
 use super::error::{Code, Error};
-use super::functions::zero_as_null;
+use super::functions::{count_distinct, fits, zero_as_null};
 
 /// Our rules of arithmetic, for DataFusion's SQL planner.
 #[derive(Debug)]
@@ -52,6 +55,15 @@ impl ExprPlanner for Arithmetic {
             op => PlannerResult::Original(RawBinaryExpr { op, left, right }),
         })
     }
+
+    /// COUNT(DISTINCT) is a function of our own; DataFusion's keeps a hash set per group and visits
+    /// every group on every batch.
+    fn plan_aggregate(&self, expr: RawAggregateExpr) -> Result<PlannerResult<RawAggregateExpr>> {
+        if !(expr.distinct && expr.func.name() == "count") {
+            return Ok(PlannerResult::Original(expr));
+        }
+        Ok(PlannerResult::Planned(count_distinct(expr.args, expr.filter)))
+    }
 }
 
 fn whole(data_type: &DataType) -> bool {
@@ -62,17 +74,13 @@ fn numeric(data_type: &DataType) -> bool {
     data_type.is_numeric() || data_type.is_null()
 }
 
-/// The value of an operation on two integer literals.
+/// The value of an operation on two integers that no record decides. Folding it later would wrap.
 fn constant(op: &BinaryOperator, left: &Expr, right: &Expr) -> Result<Option<Expr>> {
-    let (Expr::Literal(ScalarValue::Int64(Some(a)), _), Expr::Literal(ScalarValue::Int64(Some(b)), _)) =
-        (left, right)
-    else {
-        return Ok(None);
-    };
+    let (Some(a), Some(b)) = (integer(left), integer(right)) else { return Ok(None) };
     let value = match op {
-        BinaryOperator::Plus => a.checked_add(*b),
-        BinaryOperator::Minus => a.checked_sub(*b),
-        BinaryOperator::Multiply => a.checked_mul(*b),
+        BinaryOperator::Plus => a.checked_add(b),
+        BinaryOperator::Minus => a.checked_sub(b),
+        BinaryOperator::Multiply => a.checked_mul(b),
         _ => return Ok(None),
     };
     match value {
@@ -85,16 +93,38 @@ fn constant(op: &BinaryOperator, left: &Expr, right: &Expr) -> Result<Option<Exp
     }
 }
 
+/// The integer that an expression without columns and aggregates is.
+fn integer(expr: &Expr) -> Option<i64> {
+    if let Expr::Literal(ScalarValue::Int64(value), _) = expr {
+        return *value;
+    }
+    if expr.any_column_refs() || !matches!(expr.get_type(&DFSchema::empty()), Ok(DataType::Int64)) {
+        return None;
+    }
+    // Aggregates, and whatever else has no value yet, have no physical form.
+    let physical = create_physical_expr(
+        expr,
+        &DFSchema::empty(),
+        &ExecutionProps::new(),
+        &PhysicalPlanningContext::default(),
+    );
+    let physical = checked(physical.ok()?, &Schema::empty()).ok()?;
+    let options = RecordBatchOptions::new().with_row_count(Some(1));
+    let row = RecordBatch::try_new_with_options(Arc::new(Schema::empty()), Vec::new(), &options).ok()?;
+    match ScalarValue::try_from_array(&physical.evaluate(&row).ok()?.into_array(1).ok()?, 0) {
+        Ok(ScalarValue::Int64(value)) => value,
+        _ => None,
+    }
+}
+
 /// The same expression with `+ - *` and unary minus failing where they would wrap.
-pub(super) fn checked(
-    expr: Arc<dyn PhysicalExpr>,
-    schema: &arrow::datatypes::Schema,
-) -> Result<Arc<dyn PhysicalExpr>> {
+pub(super) fn checked(expr: Arc<dyn PhysicalExpr>, schema: &Schema) -> Result<Arc<dyn PhysicalExpr>> {
     let checked = expr.transform_up(|node| {
         if let Some(binary) = node.downcast_ref::<BinaryExpr>()
-            && matches!(binary.op(), Operator::Plus | Operator::Minus | Operator::Multiply)
+            && matches!(binary.op(), Operator::Plus | Operator::Minus | Operator::Multiply | Operator::Divide)
         {
-            return Ok(Transformed::yes(Arc::new(binary.clone().with_fail_on_overflow(true)) as _));
+            let binary = Arc::new(binary.clone().with_fail_on_overflow(true));
+            return Ok(Transformed::yes(fits(binary, schema)?));
         }
         if let Some(negative) = node.downcast_ref::<NegativeExpr>() {
             let data_type = negative.arg().data_type(schema)?;

@@ -108,6 +108,11 @@ impl From<DataFusionError> for Error {
                     .hint("supported: filters, projections and aggregates over one TUMBLE window")
             }
             DataFusionError::Plan(_) if text.contains("must be in GROUP BY") => not_grouped(text),
+            _ if text.starts_with("Field ") && text.ends_with("not found in struct") => {
+                let field = text.split(' ').nth(1).unwrap_or_default();
+                Self::new(Code::UnknownColumn, field, format!("the record has no field {field}"))
+                    .hint("fields of a record are matched exactly, in their own case")
+            }
             DataFusionError::SQL(..) => Self::new(Code::Syntax, "SQL", text),
             DataFusionError::SchemaError(..) => Self::new(Code::UnknownColumn, "column", text),
             _ => {
@@ -138,7 +143,7 @@ pub(super) fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a s
     candidates
         .into_iter()
         .map(|candidate| (levenshtein(&name, &candidate.to_lowercase()), candidate))
-        .filter(|(distance, _)| *distance <= 2.max(name.len() / 3))
+        .filter(|(distance, _)| *distance <= (name.len() / 3).max(1) && *distance < name.len())
         .min()
         .map(|(_, candidate)| candidate)
 }

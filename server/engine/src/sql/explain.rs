@@ -12,6 +12,7 @@ use datafusion::physical_expr::{PhysicalExpr, ScalarFunctionExpr};
 use datafusion::physical_expr_common::physical_expr::fmt_sql;
 use serde::Serialize;
 
+use super::functions::{COUNT_DISTINCT, FITS, ZERO_AS_NULL};
 use crate::query::{FeatureQuery, Function, Stage, Window};
 use crate::time::Span;
 
@@ -117,13 +118,15 @@ fn column(field: &arrow::datatypes::Field) -> ExplainedColumn {
     ExplainedColumn { name: field.name().clone(), data_type: field.data_type().to_string() }
 }
 
-/// The expression as SQL: DataFusion writes literals without quotes, and instants as numbers. That a
-/// zero divisor is NULL is a rule of the language here, so it is not shown.
+/// The expression as SQL: DataFusion writes literals without quotes, and instants as numbers. The
+/// rules of arithmetic hold everywhere, so what enforces them is not shown.
 pub(super) fn sql(expr: &Arc<dyn PhysicalExpr>) -> String {
     let quoted = Arc::clone(expr).transform_down(|node| {
-        let division = node.downcast_ref::<ScalarFunctionExpr>().filter(|call| call.name() == "zero_as_null");
-        if let Some([divisor]) = division.map(ScalarFunctionExpr::args) {
-            return Ok(Transformed::yes(Arc::clone(divisor)));
+        let rule = node
+            .downcast_ref::<ScalarFunctionExpr>()
+            .filter(|call| [ZERO_AS_NULL, FITS].contains(&call.name()));
+        if let Some([inner]) = rule.map(ScalarFunctionExpr::args) {
+            return Ok(Transformed::yes(Arc::clone(inner)));
         }
         let text = match node.downcast_ref::<Literal>().map(Literal::value) {
             Some(value) if value.is_null() => return Ok(Transformed::no(node)),
@@ -172,7 +175,7 @@ impl fmt::Display for Function {
             |arg: &Arc<dyn PhysicalExpr>| arg.downcast_ref::<Literal>().is_some_and(|l| !l.value().is_null());
         let rows = name == "count" && args.iter().all(constant);
         let args = args.iter().map(sql).collect::<Vec<_>>().join(", ");
-        let distinct = if self.aggregate.is_distinct() { "DISTINCT " } else { "" };
+        let (name, distinct) = if name == COUNT_DISTINCT { ("count", "DISTINCT ") } else { (name, "") };
         write!(f, "{name}({distinct}{})", if rows { "*" } else { &args })?;
         match &self.filter {
             Some(filter) => write!(f, " FILTER (WHERE {})", sql(filter)),

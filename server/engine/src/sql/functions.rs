@@ -2,6 +2,8 @@
 //! differ, with our own in the place of those whose arithmetic wraps.
 
 mod average;
+mod count_distinct;
+mod fits;
 mod sum;
 mod zero_as_null;
 
@@ -12,7 +14,10 @@ use datafusion::config::ConfigOptions;
 use datafusion::execution::SessionStateDefaults;
 use datafusion::logical_expr::{AggregateUDF, ScalarUDF, Volatility};
 
-pub(super) use zero_as_null::zero_as_null;
+pub(crate) use count_distinct::COUNT_DISTINCT;
+pub(super) use count_distinct::count_distinct;
+pub(super) use fits::{FITS, fits};
+pub(super) use zero_as_null::{ZERO_AS_NULL, zero_as_null};
 
 use super::error::{Code, Error, nearest};
 
@@ -62,6 +67,9 @@ impl Functions {
 
     /// What `name` (lower case) is; refuses what is unknown, volatile or not yet an aggregate of ours.
     pub fn role(&self, name: &str) -> Result<Role, Error> {
+        if name == "version" {
+            return Err(not_immutable(name)); // of DataFusion: another one with each of our releases
+        }
         if let Some(function) = self.scalar.get(name) {
             return match function.signature().volatility {
                 Volatility::Immutable => Ok(Role::Scalar),
@@ -97,7 +105,7 @@ fn not_immutable(name: &str) -> Error {
     Error::new(
         Code::NotImmutable,
         format!("{name}()"),
-        format!("{name}() gives another value at each call, so the history could not be recomputed"),
+        format!("{name}() gives different values at different times, so the history could not be recomputed"),
     )
     .hint("use the event time column or window_start, window_end; only immutable functions are supported")
 }

@@ -12,6 +12,7 @@ use datafusion::sql::sqlparser::ast::{
 
 use super::error::{Code, Error};
 use super::functions::{Functions, Role};
+use super::limits;
 use super::scope::{Alias, Aliases, Scope, find, quoted};
 
 /// Resolves the names of one clause.
@@ -30,15 +31,15 @@ pub(super) struct Names<'a> {
 impl Names<'_> {
     /// Rewrites `expr` in place; true if it holds an aggregate function.
     pub fn resolve(&self, expr: &mut Expr) -> Result<bool, Error> {
-        let mut walk = Walk { names: self, depth: 0, aggregate: false };
+        let mut walk = Walk { names: self, depth: 0, aggregate: false, parts: 0 };
         match expr.visit(&mut walk) {
             ControlFlow::Continue(()) => Ok(walk.aggregate),
             ControlFlow::Break(error) => Err(*error),
         }
     }
 
-    /// What a bare name stands for, and whether that aggregates.
-    fn identifier(&self, ident: &Ident, in_aggregate: bool) -> Result<(Expr, bool), Error> {
+    /// What a bare name stands for, and whether that aggregates; `parts` have been added by names before it.
+    fn identifier(&self, ident: &Ident, in_aggregate: bool, parts: usize) -> Result<(Expr, bool), Error> {
         let column = self.scope.column(ident)?;
         let alias = || -> Result<Option<&Alias>, Error> {
             let name = find(&ident.value, self.aliases.iter().map(|alias| alias.name.as_str()))?;
@@ -52,6 +53,7 @@ impl Names<'_> {
             Some(column) if is_key(column) => Ok((self.scope.qualified(column), false)),
             other => match (alias()?, other) {
                 (Some(alias), _) if alias.aggregate && in_aggregate => Err(nested()),
+                (Some(alias), _) if parts + alias.parts > limits::PARTS => Err(limits::too_large()),
                 (Some(alias), _) => Ok((Expr::Nested(Box::new(alias.expr.clone())), alias.aggregate)),
                 (None, Some(column)) => Ok((self.scope.qualified(column), false)),
                 (None, None) => Err(self.scope.unknown(&ident.value, self.aliases)),
@@ -90,6 +92,8 @@ struct Walk<'a> {
     /// How many aggregate calls enclose the current place.
     depth: usize,
     aggregate: bool,
+    /// Parts that aliases have added so far.
+    parts: usize,
 }
 
 impl Walk<'_> {
@@ -112,7 +116,8 @@ impl Walk<'_> {
         let in_aggregate = self.depth > 0;
         match expr {
             Expr::Identifier(ident) => {
-                let (meaning, aggregate) = self.names.identifier(ident, in_aggregate)?;
+                let (meaning, aggregate) = self.names.identifier(ident, in_aggregate, self.parts)?;
+                self.parts += limits::measure(&meaning)?;
                 *expr = meaning;
                 self.aggregate |= aggregate;
             }

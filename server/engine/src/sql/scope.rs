@@ -38,6 +38,8 @@ pub(super) struct Alias {
     pub expr: Expr,
     /// Whether it holds an aggregate function.
     pub aggregate: bool,
+    /// How many parts it has.
+    pub parts: usize,
 }
 
 /// The select list so far.

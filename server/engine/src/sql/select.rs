@@ -12,6 +12,7 @@ use super::Table;
 use super::error::{Code, Error};
 use super::from;
 use super::functions::Functions;
+use super::limits;
 use super::names::Names;
 use super::scope::{Alias, Aliases, Progress, Scope, quoted};
 use super::tokens::EXAMPLE;
@@ -170,7 +171,16 @@ fn resolve_select(select: &mut Select, known: &Known<'_>) -> Result<(Vec<String>
             "filter groups with HAVING, or the aggregate with FILTER",
         ));
     }
-    let grouping = grouping.into_iter().map(|expr| group(expr, &anywhere)).collect::<Result<Vec<_>, _>>()?;
+    let mut groups = Vec::new();
+    for expr in grouping {
+        let mut expr = group(expr, &anywhere)?;
+        while let Expr::Nested(inner) = expr {
+            expr = *inner; // what an alias stands for
+        }
+        if !groups.contains(&expr) {
+            groups.push(expr);
+        }
+    }
     if let Some(predicate) = &mut select.having {
         Names { grouped: keys, ..anywhere }.resolve(predicate)?;
     }
@@ -186,7 +196,7 @@ fn resolve_select(select: &mut Select, known: &Known<'_>) -> Result<(Vec<String>
         }
     };
     let names = items.iter().map(|item| item.name.clone()).collect();
-    select.group_by = GroupByExpr::Expressions(grouping, Vec::new());
+    select.group_by = GroupByExpr::Expressions(groups, Vec::new());
     select.projection = items
         .into_iter()
         .map(|item| SelectItem::ExprWithAlias { expr: item.expr, alias: quoted(&item.name) })
@@ -281,7 +291,8 @@ fn select_list(
         };
         let aggregate = Names { scope, functions, aliases: &items, grouped }.resolve(&mut expr)?;
         any |= aggregate;
-        push(&mut items, Alias { name, expr, aggregate })?;
+        let parts = limits::measure(&expr)?;
+        push(&mut items, Alias { name, expr, aggregate, parts })?;
     }
     Ok((items, any))
 }
@@ -307,7 +318,7 @@ fn wildcard(options: &WildcardAdditionalOptions, scope: &Scope, items: &mut Alia
         return Err(Error::unsupported("* with options", "list the columns"));
     }
     scope.columns.iter().try_for_each(|column| {
-        push(items, Alias { name: column.clone(), expr: scope.qualified(column), aggregate: false })
+        push(items, Alias { name: column.clone(), expr: scope.qualified(column), aggregate: false, parts: 1 })
     })
 }
 

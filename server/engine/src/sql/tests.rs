@@ -5,6 +5,7 @@
 
 mod arithmetic;
 mod golden;
+mod hostile;
 mod keys;
 mod run;
 

@@ -6,6 +6,7 @@ use datafusion::sql::sqlparser::parser::{Parser, ParserError};
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer};
 
 use super::error::{Code, Error};
+use super::limits;
 
 /// Window functions that other engines know; only the first is supported.
 const WINDOWS: [&str; 4] = ["TUMBLE", "HOP", "CUMULATE", "SESSION"];
@@ -24,6 +25,9 @@ pub fn normalised_tokens(sql: &str) -> Result<String, Error> {
 /// The one query that the text holds.
 pub(super) fn parse(sql: &str) -> Result<Query, Error> {
     let tokens = significant(sql)?;
+    if tokens.len() > limits::TOKENS {
+        return Err(limits::too_long());
+    }
     refuse_windows(&tokens)?;
     let tokens = drop_table_words(tokens);
     let mut statements = Parser::new(&GenericDialect {})
@@ -31,7 +35,10 @@ pub(super) fn parse(sql: &str) -> Result<Query, Error> {
         .parse_statements()
         .map_err(|e| syntax(&e))?;
     match (statements.pop(), statements.is_empty()) {
-        (Some(Statement::Query(query)), true) => Ok(*query),
+        (Some(Statement::Query(query)), true) => {
+            limits::check(&query)?;
+            Ok(*query)
+        }
         (None, _) => Err(Error::new(Code::Syntax, "SQL", "the SQL is empty").hint(EXAMPLE)),
         (Some(_), false) => Err(Error::unsupported(
             "a second statement",

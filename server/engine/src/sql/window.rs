@@ -20,6 +20,9 @@ use crate::time::Span;
 
 const DAY: i64 = 86_400_000_000;
 
+/// A hundred years: the ends of longer windows leave the calendar.
+const LONGEST: i64 = 36_525 * DAY;
+
 /// `TUMBLE`: the input's columns, then [`WINDOW_COLUMNS`].
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct WindowNode {
@@ -126,6 +129,13 @@ impl RelationPlanner for WindowPlanner {
             other => return datafusion::common::internal_err!("a window over {other}"),
         };
         let size = span(size, cx)?;
+        if size.0 > LONGEST {
+            return Err(bad(format!(
+                "{} days are too long for a window; the longest is 36525 days",
+                size.0 / DAY
+            ))
+            .into());
+        }
         if size.0 <= 0 {
             return Err(bad(format!("the size of a window is positive, not {} µs", size.0)).into());
         }

@@ -10,6 +10,7 @@ use datafusion::physical_expr::{GroupsAccumulatorAdapter, PhysicalExpr};
 
 use super::codec::Column;
 use crate::query;
+use crate::sql::COUNT_DISTINCT;
 
 /// One aggregate function with all that is needed of it per batch.
 pub(crate) struct Function {
@@ -25,9 +26,8 @@ impl Function {
     pub(crate) fn new(function: &query::Function) -> Result<Self> {
         let aggregate = function.aggregate.clone();
         let mut arguments = aggregate.expressions();
-        arguments.extend(aggregate.order_bys().iter().map(|o| o.expr.clone()));
-        // What DataFusion saves of a DISTINCT comes out of a hash table: it is a set to the codec.
-        let set = aggregate.is_distinct();
+        arguments.extend(aggregate.order_bys().iter().map(|o| o.expr.clone())); // The values of a DISTINCT have no order of their own: they are a set to the codec.
+        let set = aggregate.is_distinct() || aggregate.fun().name() == COUNT_DISTINCT;
         let fields = aggregate.state_fields()?;
         let state = fields.iter().map(|f| Column { data_type: f.data_type().clone(), set }).collect();
         Ok(Self { aggregate, arguments, filter: function.filter.clone(), state })

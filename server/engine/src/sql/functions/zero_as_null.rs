@@ -10,6 +10,9 @@ use datafusion::logical_expr::{
     ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
 };
 
+/// Its name, which `explain` leaves out.
+pub(in crate::sql) const ZERO_AS_NULL: &str = "zero_as_null";
+
 static FUNCTION: LazyLock<Arc<ScalarUDF>> =
     LazyLock::new(|| Arc::new(ScalarUDF::new_from_impl(ZeroAsNull::new())));
 
@@ -31,7 +34,7 @@ impl ZeroAsNull {
 
 impl ScalarUDFImpl for ZeroAsNull {
     fn name(&self) -> &'static str {
-        "zero_as_null"
+        ZERO_AS_NULL
     }
 
     fn signature(&self) -> &Signature {

@@ -9,7 +9,7 @@ use arrow::array::{
 use arrow::datatypes::{DataType, Field, Int32Type};
 use proptest::prelude::*;
 
-use super::run::{epoch, features, records, select};
+use super::run::{at_once_and_one_by_one, epoch, features, records, select};
 use super::{events, plan};
 use crate::epoch::{Output, Reason};
 
@@ -102,6 +102,15 @@ fn a_sum_that_does_not_fit_is_null_and_never_wraps() {
     let most = 10_i128.pow(38) - 1;
     assert_eq!(wide(&[most, 1]), "NULL");
     assert_eq!(wide(&[most, most, -most, -most, 7]), "7");
+    let product = |value: i128, list: &str| {
+        let output = select(list, &records(&[("wide", decimals(&[value], 38, 0))]));
+        (features(&output).first().cloned(), output.rejected.len())
+    };
+    let (large, fits) = (12_i128 * 10_i128.pow(18), 10_i128.pow(18));
+    // 1.44e38 fits 128 bits, not 38 digits.
+    assert_eq!(product(large, "SUM(wide) * SUM(wide) AS p"), (Some("NULL".to_owned()), 0));
+    assert_eq!(product(fits, "SUM(wide) * SUM(wide) AS p"), (Some((fits * fits).to_string()), 0));
+    assert_eq!(product(large, "MAX(wide * wide) AS p"), (None, 1));
     let none = records(&[("clicks", Arc::new(Int64Array::from(vec![None::<i64>])))]);
     assert_eq!(row("SUM(clicks) AS s, SUM(impressions) AS i, COUNT(clicks) AS n", &none), "NULL | NULL | 0");
 }
@@ -208,6 +217,28 @@ fn outputs_are_of_types_at_rest() {
     let rows = records(&[("kind", strings(&["a", "b"])), ("clicks", ints(&[100, 27]))]);
     let output = epoch(sql, &events(), &rows);
     assert_eq!(features(&output), ["u | 2 | 2 | 2 | 127 | b | a | u | u | NULL | 1970-01-01T00:01:40Z"]);
+}
+
+#[test]
+fn saved_and_merged_is_what_was_never_saved() {
+    let most = 10_i128.pow(38) - 1;
+    let rows = records(&[
+        ("user_id", strings(&["a", "b", "a", "a", "b"])),
+        ("clicks", ints(&[i64::MAX, 1, i64::MAX, i64::MIN, 1])),
+        ("kind", strings(&["x", "y", "x", "z", "y"])),
+        ("price", floats(&[0.0, 2.5, -0.0, f64::NAN, 2.5])),
+        ("wide", decimals(&[most, 1, most, -most, 2], 38, 0)),
+    ]);
+    let sql = "SELECT user_id, SUM(clicks) AS s, AVG(clicks) AS a, SUM(wide) AS w, AVG(wide) AS m, MIN(kind) AS k, \
+        COUNT(DISTINCT kind) AS kinds, COUNT(DISTINCT price) AS prices, COUNT(DISTINCT clicks) FILTER (WHERE clicks > 0) \
+        AS big, COUNT(*) AS n FROM TUMBLE(events, DESCRIPTOR(timestamp), INTERVAL '1' DAY) GROUP BY user_id, window_end";
+    let (at_once, one_by_one) = at_once_and_one_by_one(sql, &rows);
+    assert_eq!(at_once, one_by_one);
+    let nines = "9".repeat(38);
+    assert_eq!(at_once.len(), 2);
+    assert!(at_once[0].starts_with("a | 9223372036854775806 | "), "{at_once:?}");
+    assert!(at_once[0].ends_with(&format!(" | {nines} | NULL | x | 2 | 2 | 1 | 3")), "{at_once:?}");
+    assert_eq!(at_once[1], "b | 2 | 1.0 | 3 | 1.5000 | y | 1 | 1 | 1 | 2");
 }
 
 proptest! {

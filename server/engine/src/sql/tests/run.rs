@@ -1,11 +1,13 @@
 //! Runs a definition over records: plan, one epoch, everything closed.
 
 use arrow::array::{ArrayRef, RecordBatch, TimestampMicrosecondArray, new_null_array};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::super::{Table, plan};
 use super::events;
 use crate::epoch::{Engine, Input, Output, SourceBatch};
+use crate::state::{StateChange, StateKey, StateRow};
 use crate::time::{Micros, Span};
 
 /// Records of the test stream with these columns, the others null; user `u` and one second between two
@@ -66,4 +68,31 @@ pub(super) fn select(list: &str, rows: &RecordBatch) -> Output {
         "SELECT {list} FROM TUMBLE(events, DESCRIPTOR(timestamp), INTERVAL '1' DAY) GROUP BY window_end"
     );
     epoch(&sql, &events(), rows)
+}
+
+/// The same records in one epoch, and one epoch for each with the engine restored from its saved state in
+/// between: what comes out.
+pub(super) fn at_once_and_one_by_one(sql: &str, rows: &RecordBatch) -> (Vec<String>, Vec<String>) {
+    let table = events();
+    let query = Arc::new(plan(sql, std::slice::from_ref(&table)).unwrap());
+    let rows_read = rows.project(&query.sources[0].columns).unwrap();
+    let mut saved: BTreeMap<StateKey, StateRow> = BTreeMap::new();
+    let mut lines = Vec::new();
+    for row in 0..rows_read.num_rows() {
+        let state = saved.values().cloned().collect::<Vec<_>>();
+        let mut engine = Engine::restore(query.clone(), Span(0), Micros::MIN, state.into_iter()).unwrap();
+        let batch =
+            SourceBatch { source: 0, partition: 0, offsets: vec![row as i64], rows: rows_read.slice(row, 1) };
+        let finished = row + 1 == rows_read.num_rows();
+        let input =
+            Input { batches: &[batch], watermark: Micros::MIN, finished, cursor: None, max_rows: 10_000 };
+        let output = engine.apply(&input).unwrap();
+        for change in &output.state {
+            if let StateChange::Put(put) = change {
+                saved.insert(put.key.clone(), put.clone());
+            }
+        }
+        lines.extend(features(&output));
+    }
+    (features(&epoch(sql, &table, rows)), lines)
 }
