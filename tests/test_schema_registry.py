@@ -174,6 +174,27 @@ def test_frames_of_the_serializer_become_rows(shared, ours, name):
     ]
 
 
+def test_a_registry_elsewhere(make_server, apicurio, name):
+    """Schemas are registered, found and looked up by id there; our own routes say where they are."""
+    server = make_server(env={"MILLPOND_SCHEMA_REGISTRY__URL": apicurio.url})
+    client = SchemaRegistryClient({"url": apicurio.url})
+    fs = server.store()
+    fs.get_or_create_stream(name, ONE, event_time="ts", time="historical")
+    assert client.get_versions(f"{name}-value") == [1]
+    found = client.register_schema(f"{name}_found-value", avro(GROWN))
+    stream = fs.get_or_create_stream(f"{name}_found", event_time="ts", time="historical")
+    serialize = AvroSerializer(client, conf={"auto.register.schemas": False, "use.latest.version": True})
+    context = SerializationContext(f"{name}_found", MessageField.VALUE)
+    frame = serialize({"id": "a", "amount": Decimal("1.5"), "ts": 0, "note": "x"}, context)
+    assert int.from_bytes(frame[1:5], "big") == found
+    stream.append_encoded([frame])
+    (record,) = server.get(f"/api/v1/streams/{name}_found/records", partition=0, offset=0)["records"]
+    assert record["row"] == {"id": "a", "amount": "1.50", "ts": "1970-01-01T00:00:00Z", "note": "x"}
+    reply = httpx.get(f"{server.url}/schema-registry/subjects")
+    assert reply.status_code == 404
+    assert apicurio.url in reply.json()["message"]
+
+
 def test_the_registrys_own_content_type(shared):
     reply = httpx.get(f"{shared.url}/schema-registry/subjects")
     assert reply.headers["content-type"] == "application/vnd.schemaregistry.v1+json"

@@ -64,8 +64,9 @@ pub fn load(flags: &Flags) -> Result<(Config, Figment), Error> {
     if let Some(file) = &flags.config {
         figment = merge_file(figment, file)?;
     }
-    // The client's MILLPOND_URL and our own MILLPOND_CONFIG are not settings of the server.
-    let ours = Env::prefixed("MILLPOND_").ignore(&["url", "config", "log"]).split("__");
+    // MILLPOND_URL is the client's, MILLPOND_BIN and MILLPOND_CACHE are the scripts', MILLPOND_CONFIG says
+    // where this comes from: none is a setting of the server.
+    let ours = Env::prefixed("MILLPOND_").ignore(&["url", "config", "log", "bin", "cache"]).split("__");
     let brokers = Env::raw().only(&["KAFKA_BOOTSTRAP_SERVERS"]).map(|_| "kafka.bootstrap_servers".into());
     figment = figment.merge(brokers).merge(ours);
     figment = merge_flags(figment, flags);
