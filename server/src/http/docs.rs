@@ -7,7 +7,6 @@ use utoipa_swagger_ui::{Config, SwaggerUi};
 /// The page and the document.
 pub fn router<S: Clone + Send + Sync + 'static>(api: OpenApi) -> Router<S> {
     let config = Config::new(["/openapi.json"])
-        .try_it_out_enabled(true)
         .persist_authorization(true)
         .display_request_duration(true)
         .validator_url("none");

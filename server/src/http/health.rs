@@ -18,8 +18,6 @@ use crate::app::App;
 pub struct Health {
     /// `ok`
     status: &'static str,
-    /// Version of the server
-    version: &'static str,
 }
 
 /// Whether the server can serve.
@@ -34,12 +32,12 @@ pub struct Ready {
 #[utoipa::path(get, path = "/health", tag = "server", operation_id = "health", security(()),
     responses((status = 200, description = "It is", body = Health)))]
 pub async fn health() -> Json<Health> {
-    Json(Health { status: "ok", version: env!("CARGO_PKG_VERSION") })
+    Json(Health { status: "ok" })
 }
 
 /// Can the server serve
 ///
-/// Pipelines that stand still are counted and do not make it unready: vectors are still served.
+/// Pipelines that stand still are by_state and do not make it unready: vectors are still served.
 #[utoipa::path(get, path = "/ready", tag = "server", operation_id = "ready", security(()),
     responses(
         (status = 200, description = "It can", body = Ready),
@@ -55,10 +53,10 @@ pub async fn ready(State(app): State<Arc<App>>) -> impl IntoResponse {
     for group in app.catalog.snapshot().groups() {
         *states.entry(Status::of(&app, group).state).or_default() += 1;
     }
-    let counted: Vec<String> = states.iter().map(|(state, n)| format!("{n} {state}")).collect();
+    let by_state: Vec<String> = states.iter().map(|(state, n)| format!("{n} {state}")).collect();
     checks.insert(
         "pipelines".to_owned(),
-        if counted.is_empty() { "none".to_owned() } else { counted.join(", ") },
+        if by_state.is_empty() { "none".to_owned() } else { by_state.join(", ") },
     );
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, Json(Ready { ready, checks }))

@@ -16,7 +16,8 @@ use crate::catalog::{FeatureSpec, GroupRef, JoinSpec, QuerySpec};
         title = "Millpond",
         description = "A feature store server: events in, feature vectors and training data out.\n\n\
             Durations are seconds, instants RFC 3339. Every error is `{\"error\": {\"code\", \"message\", \"hint\"}}` \
-            with a code from one closed set. Without an API key only programs on the same machine may call."
+            with a code from one closed set. The schema registry \
+            under `/schema-registry` speaks Confluent's API. Without an API key only programs on the same machine may call."
     ),
     tags(
         (name = "streams", description = "Append-only logs of events with a schema and an event time"),
