@@ -83,7 +83,7 @@ pub enum Error {
 /// All pipelines of the server.
 pub struct Pipelines {
     shared: Arc<Shared>,
-    running: Mutex<BTreeMap<GroupId, Running>>,
+    running: Mutex<BTreeMap<GroupId, Arc<Running>>>,
 }
 
 impl Pipelines {
@@ -101,67 +101,59 @@ impl Pipelines {
     /// Starts the pipeline of a group (again, if it runs already: with the definition given). A group
     /// that is paused gets a pipeline that stands still.
     pub fn start(&self, group: &Arc<GroupEntry>, streams: &[Arc<StreamEntry>]) -> Result<(), Error> {
-        let id = group.def.id;
-        if let Some(mut before) = self.running.lock().remove(&id) {
+        let streams = streams.iter().map(|entry| Arc::new(entry.def.clone())).collect();
+        let running = Arc::new(Running::new(Arc::clone(&self.shared), Arc::clone(group), streams));
+        let before = self.running.lock().insert(group.def.id, Arc::clone(&running));
+        if let Some(before) = before {
             before.stop();
         }
-        let streams = streams.iter().map(|entry| Arc::new(entry.def.clone())).collect();
-        let mut running = Running::new(Arc::clone(&self.shared), Arc::clone(group), streams);
         if group.def.paused {
-            running.show_paused();
-        } else {
-            running.start()?;
+            running.pause();
+            return Ok(());
         }
-        self.running.lock().insert(id, running);
-        Ok(())
+        running.start()
     }
 
     /// Ends a pipeline after the commit at hand and forgets it. Blocks until its thread has ended.
     pub fn stop(&self, group: GroupId) -> Result<(), Error> {
-        let mut running = self.running.lock().remove(&group).ok_or(Error::NotFound(group))?;
+        let running = self.running.lock().remove(&group).ok_or(Error::NotFound(group))?;
         running.stop();
         Ok(())
     }
 
     /// Ends all pipelines. Blocks until their threads have ended.
     pub fn stop_all(&self) {
-        let mut all = std::mem::take(&mut *self.running.lock());
+        let all = std::mem::take(&mut *self.running.lock());
         for running in all.values() {
             running.tell_to_stop();
         }
-        for running in all.values_mut() {
+        for running in all.values() {
             running.stop();
         }
     }
 
     /// Stops a pipeline where it stands until it is resumed. Blocks for the commit at hand.
     pub fn pause(&self, group: GroupId) -> Result<(), Error> {
-        self.with(group, |running| {
-            running.stop();
-            running.show_paused();
-            Ok(())
-        })
+        self.find(group)?.pause();
+        Ok(())
     }
 
     /// Starts a pipeline that was paused or halted again, from what is committed.
     pub fn resume(&self, group: GroupId) -> Result<(), Error> {
-        self.with(group, |running| {
-            running.stop();
-            running.start()
-        })
+        self.find(group)?.start()
     }
 
     /// A stream has another definition now (a finish was set): tells the pipelines that read it.
     pub fn stream_changed(&self, stream: &Arc<StreamEntry>) {
         let def = Arc::new(stream.def.clone());
-        for running in self.running.lock().values_mut() {
+        for running in self.running.lock().values() {
             running.stream_changed(&def);
         }
     }
 
     /// How a pipeline stands.
     pub fn status(&self, group: GroupId) -> Option<Status> {
-        self.running.lock().get(&group).map(Running::status)
+        self.running.lock().get(&group).map(|running| running.status())
     }
 
     /// Waits until a pipeline has committed everything before `position`, and the closes that this
@@ -177,8 +169,7 @@ impl Pipelines {
         timeout: Duration,
     ) -> Result<Status, Error> {
         let (mut board, stream) = {
-            let running = self.running.lock();
-            let running = running.get(&group).ok_or(Error::NotFound(group))?;
+            let running = self.find(group)?;
             (running.subscribe(), running.stream(position.stream).ok_or(Error::OtherStream)?)
         };
         let reached = |status: &Status| {
@@ -201,12 +192,8 @@ impl Pipelines {
         if reached(&status) { Ok(status) } else { Err(Error::Standing { status: Box::new(status) }) }
     }
 
-    fn with<T>(
-        &self,
-        group: GroupId,
-        act: impl FnOnce(&mut Running) -> Result<T, Error>,
-    ) -> Result<T, Error> {
-        act(self.running.lock().get_mut(&group).ok_or(Error::NotFound(group))?)
+    fn find(&self, group: GroupId) -> Result<Arc<Running>, Error> {
+        self.running.lock().get(&group).cloned().ok_or(Error::NotFound(group))
     }
 }
 

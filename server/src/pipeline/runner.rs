@@ -139,6 +139,7 @@ impl Pipeline {
         }
         if due || stop.is_none() {
             self.show(board);
+            self.tell_the_logs();
         }
         match stop {
             Some(stop) => Err(stop),
@@ -335,12 +336,18 @@ impl Pipeline {
         let timing = Timing { total: started.elapsed(), commit: begun.elapsed() };
         self.last_commit = Instant::now();
         self.committed.advance(&commit, done.available_at);
-        for source in &mut self.sources {
-            let positions: Vec<(u32, i64)> = (0..).zip(source.progress.iter().map(|p| p.next)).collect();
-            source.reader.committed(&positions);
-        }
         (self.observe)(Event::Committed(&commit, timing));
         Ok(())
+    }
+
+    /// Shows others how far the group has come: what was read and is not committed is not in it.
+    fn tell_the_logs(&mut self) {
+        for source in &mut self.sources {
+            let mine = self.committed.positions.iter().filter(|(key, _)| key.source == source.index);
+            let positions: Vec<(u32, i64)> =
+                mine.map(|(key, position)| (key.partition, position.offset)).collect();
+            source.reader.committed(&positions);
+        }
     }
 
     fn take_changes(&mut self, control: &Control) {

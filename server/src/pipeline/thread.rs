@@ -6,6 +6,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use millpond_engine::time::Micros;
+use parking_lot::Mutex;
 use tokio::sync::watch;
 use uuid::Uuid;
 
@@ -39,60 +40,64 @@ pub struct Shared {
     pub metrics: Arc<Metrics>,
 }
 
-/// A pipeline with its thread, if it has one now.
+/// A pipeline with its thread, if it has one now. Its status can always be asked for, also while a
+/// thread is being waited for.
 pub struct Running {
     shared: Arc<Shared>,
     group: Arc<GroupEntry>,
-    streams: Vec<Arc<Stream>>,
+    streams: Mutex<Vec<Arc<Stream>>>,
     board: Arc<Board>,
-    control: Arc<Control>,
-    thread: Option<JoinHandle<()>>,
+    thread: Mutex<Option<(JoinHandle<()>, Arc<Control>)>>,
 }
 
 impl Running {
     /// A pipeline without a thread.
     pub fn new(shared: Arc<Shared>, group: Arc<GroupEntry>, streams: Vec<Arc<Stream>>) -> Self {
         let board = Arc::new(Board::new(Status::new(State::Running)));
-        Self { shared, group, streams, board, control: Arc::default(), thread: None }
+        Self { shared, group, streams: Mutex::new(streams), board, thread: Mutex::new(None) }
     }
 
-    /// Starts the thread.
-    pub fn start(&mut self) -> Result<(), Error> {
-        self.control = Arc::default();
+    /// Starts the thread, after the one before has ended.
+    pub fn start(&self) -> Result<(), Error> {
+        let mut thread = self.thread.lock();
+        end(&mut thread);
+        let control = Arc::new(Control::default());
         self.board.state(State::Running);
         let (shared, group, streams) =
-            (Arc::clone(&self.shared), Arc::clone(&self.group), self.streams.clone());
-        let (control, board) = (Arc::clone(&self.control), Arc::clone(&self.board));
+            (Arc::clone(&self.shared), Arc::clone(&self.group), self.streams.lock().clone());
+        let (orders, board) = (Arc::clone(&control), Arc::clone(&self.board));
         let name = format!("pipeline {}", group.def.name);
-        let run = move || guarded(&board, || run(&shared, &group, &streams, &control, &board));
-        self.thread = Some(std::thread::Builder::new().name(name).spawn(run)?);
+        let run = move || guarded(&board, || run(&shared, &group, &streams, &orders, &board));
+        *thread = Some((std::thread::Builder::new().name(name).spawn(run)?, control));
         Ok(())
     }
 
     /// Tells the thread to end, without waiting for it.
     pub fn tell_to_stop(&self) {
-        self.control.stop();
-    }
-
-    /// Ends the thread after the commit at hand.
-    pub fn stop(&mut self) {
-        self.control.stop();
-        if let Some(thread) = self.thread.take() {
-            // A panic was caught and shown inside.
-            let _ = thread.join();
+        if let Some((_, control)) = self.thread.lock().as_ref() {
+            control.stop();
         }
     }
 
-    /// Shows that a user stopped it.
-    pub fn show_paused(&self) {
+    /// Ends the thread after the commit at hand.
+    pub fn stop(&self) {
+        end(&mut self.thread.lock());
+    }
+
+    /// The same, and shows that a user wanted it.
+    pub fn pause(&self) {
+        let mut thread = self.thread.lock();
+        end(&mut thread);
         self.board.state(State::Paused);
     }
 
     /// One of its streams may have changed.
-    pub fn stream_changed(&mut self, stream: &Arc<Stream>) {
-        for mine in self.streams.iter_mut().filter(|mine| mine.id == stream.id) {
+    pub fn stream_changed(&self, stream: &Arc<Stream>) {
+        for mine in self.streams.lock().iter_mut().filter(|mine| mine.id == stream.id) {
             *mine = Arc::clone(stream);
-            self.control.change(Arc::clone(stream));
+        }
+        if let Some((_, control)) = self.thread.lock().as_ref() {
+            control.change(Arc::clone(stream));
         }
     }
 
@@ -108,7 +113,15 @@ impl Running {
 
     /// The stream of this identity, if the pipeline reads it.
     pub fn stream(&self, uuid: Uuid) -> Option<StreamId> {
-        self.streams.iter().find(|stream| stream.uuid == uuid).map(|stream| stream.id)
+        self.streams.lock().iter().find(|stream| stream.uuid == uuid).map(|stream| stream.id)
+    }
+}
+
+fn end(thread: &mut Option<(JoinHandle<()>, Arc<Control>)>) {
+    if let Some((thread, control)) = thread.take() {
+        control.stop();
+        // A panic was caught and shown inside.
+        let _ = thread.join();
     }
 }
 

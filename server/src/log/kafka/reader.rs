@@ -27,7 +27,8 @@ pub struct KafkaReader {
     partitions: BTreeMap<u32, Partition>,
     /// Partitions were sought since the last assignment.
     unassigned: bool,
-    shown: Instant,
+    /// Committed offsets as others see them, and since when.
+    shown: (Instant, Vec<(u32, i64)>),
     signal: Arc<Signal>,
     consumer: Arc<BaseConsumer<Context>>,
 }
@@ -47,7 +48,7 @@ impl KafkaReader {
             topic: topic.to_owned(),
             partitions: BTreeMap::new(),
             unassigned: false,
-            shown: Instant::now(),
+            shown: (Instant::now(), Vec::new()),
             signal: Arc::new(Signal::default()),
             consumer: client::consumer(config, topic, group)?,
         })
@@ -63,8 +64,9 @@ impl KafkaReader {
         match self.consumer.context().trouble() {
             Some((since, detail)) if since.elapsed() > PATIENCE => {
                 // The only way to know that it is over, where no record comes.
-                match topic::partitions(&self.consumer, &self.topic) {
+                match topic::partitions_within(&self.consumer, &self.topic, PATIENCE) {
                     Ok(_) => self.consumer.context().clear(),
+                    // What the client said before says more than that this question was not answered.
                     Err(Error::Unavailable { log, .. }) => return Err(Error::Unavailable { log, detail }),
                     Err(error) => return Err(error),
                 }
@@ -194,10 +196,10 @@ impl Reader for KafkaReader {
     }
 
     fn committed(&mut self, positions: &[(u32, i64)]) {
-        if self.shown.elapsed() < SHOW_EVERY {
+        if self.shown.0.elapsed() < SHOW_EVERY || self.shown.1 == positions {
             return;
         }
-        self.shown = Instant::now();
+        self.shown = (Instant::now(), positions.to_vec());
         let mut list = TopicPartitionList::new();
         for (number, offset) in positions {
             let _ = list.add_partition_offset(&self.topic, *number as i32, Offset::Offset(*offset));

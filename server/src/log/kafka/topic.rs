@@ -57,7 +57,16 @@ pub fn offsets_at(config: &Kafka, topic: &str, at: Micros) -> Result<Vec<i64>, E
 }
 
 pub(super) fn partitions(consumer: &BaseConsumer<Context>, topic: &str) -> Result<u32, Error> {
-    let metadata = consumer.fetch_metadata(Some(topic), ANSWER).map_err(|e| failed(topic, &e))?;
+    partitions_within(consumer, topic, ANSWER)
+}
+
+/// The same, for a caller with less patience.
+pub(super) fn partitions_within(
+    consumer: &BaseConsumer<Context>,
+    topic: &str,
+    patience: Duration,
+) -> Result<u32, Error> {
+    let metadata = consumer.fetch_metadata(Some(topic), patience).map_err(|e| failed(topic, &e))?;
     let missing =
         || Error::Missing { log: topic.to_owned(), detail: "the brokers do not know it".to_owned() };
     let found = metadata.topics().iter().find(|t| t.name() == topic).ok_or_else(missing)?;
