@@ -22,8 +22,10 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the server until SIGINT or SIGTERM
-    #[command(after_help = "Every setting: `millpond config`. Environment: MILLPOND_<KEY>, with __ for a dot, \
-                            as in MILLPOND_KAFKA__SECURITY_PROTOCOL.")]
+    #[command(
+        after_help = "Every setting: `millpond config`. Environment: MILLPOND_<KEY>, with __ for a dot, \
+                            as in MILLPOND_KAFKA__SECURITY_PROTOCOL."
+    )]
     Serve(config::Flags),
     /// Show each setting, its value and where it came from; secrets are hidden
     Config(config::Flags),

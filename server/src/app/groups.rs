@@ -54,7 +54,12 @@ impl App {
     }
 
     /// Stops a group's pipeline until it is resumed, across restarts too.
-    pub async fn pause_group(&self, name: &str, version: u32, paused: bool) -> Result<Arc<GroupEntry>, Error> {
+    pub async fn pause_group(
+        &self,
+        name: &str,
+        version: u32,
+        paused: bool,
+    ) -> Result<Arc<GroupEntry>, Error> {
         let _turn = self.creating.lock().await;
         let entry = self.catalog.group(name, version)?;
         let def = FeatureGroup { paused, ..entry.def.clone() };
@@ -115,7 +120,9 @@ impl App {
         let mut sources = Vec::with_capacity(streams.len());
         for stream in streams {
             // A group that exists keeps the schema and the offsets that it was created with.
-            if let Some(source) = existing.and_then(|g| g.def.sources.iter().find(|s| s.stream == stream.def.id)) {
+            if let Some(source) =
+                existing.and_then(|g| g.def.sources.iter().find(|s| s.stream == stream.def.id))
+            {
                 sources.push(source.clone());
                 continue;
             }
@@ -148,7 +155,11 @@ impl App {
             uuid: known.map_or_else(Uuid::new_v4, |d| d.uuid),
             name: spec.name.clone(),
             version: spec.version,
-            description: spec.description.clone().or_else(|| known.map(|d| d.description.clone())).unwrap_or_default(),
+            description: spec
+                .description
+                .clone()
+                .or_else(|| known.map(|d| d.description.clone()))
+                .unwrap_or_default(),
             sql: spec.sql.clone().or_else(|| known.and_then(|d| d.sql.clone())),
             sources,
             primary_key: match (ingested, known) {
@@ -216,7 +227,11 @@ fn check(spec: &GroupSpec) -> Result<(), CatalogError> {
         ));
     }
     if spec.ttl.is_some_and(|s| s.0 <= 0.0 || !s.0.is_finite()) {
-        return Err(CatalogError::invalid("ttl", "a ttl is longer than zero", "leave it out to keep values for good"));
+        return Err(CatalogError::invalid(
+            "ttl",
+            "a ttl is longer than zero",
+            "leave it out to keep values for good",
+        ));
     }
     Ok(())
 }
@@ -226,7 +241,11 @@ fn start(text: Option<&str>) -> Result<Start, CatalogError> {
         None | Some("earliest") => Ok(Start::Earliest),
         Some("latest") => Ok(Start::Latest),
         Some(text) => spec::parse_instant(text).map(Start::At).ok_or_else(|| {
-            CatalogError::invalid("start", format!("'{text}' is not a start"), "give earliest, latest or an instant such as 2026-01-31T00:00:00Z")
+            CatalogError::invalid(
+                "start",
+                format!("'{text}' is not a start"),
+                "give earliest, latest or an instant such as 2026-01-31T00:00:00Z",
+            )
         }),
     }
 }
@@ -250,7 +269,10 @@ fn agrees(def: &FeatureGroup, spec: &GroupSpec) -> bool {
         && spec.event_time.as_ref().is_none_or(|t| *t == def.event_time)
         && (def.sql.is_some() || spec.primary_key.as_ref().is_none_or(|k| *k == def.primary_key))
         && spec.features.as_ref().is_none_or(|features| {
-            features.iter().map(|f| (&f.name, &f.data_type)).eq(def.columns.iter().map(|c| (&c.name, &c.data_type)))
+            features
+                .iter()
+                .map(|f| (&f.name, &f.data_type))
+                .eq(def.columns.iter().map(|c| (&c.name, &c.data_type)))
         })
 }
 
@@ -263,12 +285,21 @@ fn conflict(was: &FeatureGroup, asked: &FeatureGroup, spec: &GroupSpec) -> Catal
     };
     let span = |s: Option<Span>| s.map_or("(none)".to_owned(), |s| format!("{} s", s.0 as f64 / 1e6));
     compare("sql", was.sql.clone().unwrap_or_default(), asked.sql.clone().unwrap_or_default());
-    compare("primary_key", was.primary_key.join(", "), spec.primary_key.as_ref().unwrap_or(&asked.primary_key).join(", "));
-    compare("event_time", was.event_time.clone(), spec.event_time.clone().unwrap_or(asked.event_time.clone()));
+    compare(
+        "primary_key",
+        was.primary_key.join(", "),
+        spec.primary_key.as_ref().unwrap_or(&asked.primary_key).join(", "),
+    );
+    compare(
+        "event_time",
+        was.event_time.clone(),
+        spec.event_time.clone().unwrap_or(asked.event_time.clone()),
+    );
     compare("ttl", span(was.ttl), span(asked.ttl));
     compare("start", format!("{:?}", was.start), format!("{:?}", asked.start));
     compare("online_enabled", was.online_enabled.to_string(), asked.online_enabled.to_string());
-    let streams = |def: &FeatureGroup| def.sources.iter().map(|s| s.name.as_str()).collect::<Vec<_>>().join(", ");
+    let streams =
+        |def: &FeatureGroup| def.sources.iter().map(|s| s.name.as_str()).collect::<Vec<_>>().join(", ");
     compare("streams", streams(was), streams(asked));
     if diff.is_empty() {
         diff.push("the streams or their schemas are others than they were".to_owned());
@@ -280,4 +311,3 @@ fn conflict(was: &FeatureGroup, asked: &FeatureGroup, spec: &GroupSpec) -> Catal
         hint: format!("raise the version: version={}", was.version.saturating_add(1)),
     }
 }
-

@@ -12,18 +12,35 @@ impl App {
     /// Creates the log of an ingested group: the stream `<name>_<version>`, or the group's topic.
     pub(super) async fn own_stream(&self, spec: &GroupSpec) -> Result<Arc<StreamEntry>, Error> {
         let missing = |field: &'static str, hint: &str| {
-            CatalogError::invalid(field, format!("feature group {} version {} does not exist, and to create it this is needed", spec.name, spec.version), hint)
+            CatalogError::invalid(
+                field,
+                format!(
+                    "feature group {} version {} does not exist, and to create it this is needed",
+                    spec.name, spec.version
+                ),
+                hint,
+            )
         };
         let key = spec.primary_key.clone().filter(|k| !k.is_empty());
         let key = key.ok_or_else(|| missing("primary_key", "give sql for a derived group; for one that rows are inserted into, give primary_key, event_time and features"))?;
-        let event_time = spec.event_time.clone().ok_or_else(|| missing("event_time", "name the column that holds the event time"))?;
+        let event_time = spec
+            .event_time
+            .clone()
+            .ok_or_else(|| missing("event_time", "name the column that holds the event time"))?;
         let schema = match (&spec.schema, &spec.features) {
             (Some(schema), _) => schema.clone(),
             (None, Some(features)) => record(spec.name.as_str(), features, &key, &event_time)?,
-            (None, None) => return Err(missing("features", "give the columns as features=[{\"name\": …, \"type\": …}], or an Avro schema").into()),
+            (None, None) => {
+                return Err(missing(
+                    "features",
+                    "give the columns as features=[{\"name\": …, \"type\": …}], or an Avro schema",
+                )
+                .into());
+            }
         };
         let name = format!("{}_{}", spec.name, spec.version);
-        let name = Name::try_from(name).map_err(|e| CatalogError::invalid("name", e.to_string(), "choose a shorter name"))?;
+        let name = Name::try_from(name)
+            .map_err(|e| CatalogError::invalid("name", e.to_string(), "choose a shorter name"))?;
         let stream = StreamSpec {
             subject: Some(format!("{}-value", spec.topic.as_deref().unwrap_or(name.as_str()))),
             name,
@@ -44,7 +61,12 @@ impl App {
 }
 
 /// An Avro record of the columns: key and event time required, the rest nullable.
-fn record(name: &str, features: &[FeatureSpec], key: &[String], event_time: &str) -> Result<Value, CatalogError> {
+fn record(
+    name: &str,
+    features: &[FeatureSpec],
+    key: &[String],
+    event_time: &str,
+) -> Result<Value, CatalogError> {
     let fields: Result<Vec<Value>, CatalogError> = features
         .iter()
         .map(|f| {

@@ -129,12 +129,15 @@ impl App {
 }
 
 fn check(spec: &StreamSpec) -> Result<(), CatalogError> {
-
     let span = |field: &'static str, seconds: Seconds| {
         if seconds.0.is_finite() && (0.0..=3_153_600_000.0).contains(&seconds.0) {
             return Ok(());
         }
-        Err(CatalogError::invalid(field, format!("{} is not a length of time", seconds.0), "give seconds, zero or more"))
+        Err(CatalogError::invalid(
+            field,
+            format!("{} is not a length of time", seconds.0),
+            "give seconds, zero or more",
+        ))
     };
     span("watermark_delay", spec.watermark_delay)?;
     span("max_future_skew", spec.max_future_skew)?;
@@ -174,7 +177,8 @@ fn same(existing: &StreamEntry, spec: &StreamSpec, subject: &str) -> Result<(), 
         }
     };
     let text = |value: &Option<String>| value.clone().unwrap_or_else(|| "(none)".to_owned());
-    let span = |value: Option<Span>| value.map_or("(none)".to_owned(), |s| format!("{} s", Seconds::from(s).0));
+    let span =
+        |value: Option<Span>| value.map_or("(none)".to_owned(), |s| format!("{} s", Seconds::from(s).0));
     compare("topic", text(&def.topic), text(&spec.topic));
     compare("subject", def.subject.clone(), subject.to_owned());
     if let Some(partitions) = spec.partitions {

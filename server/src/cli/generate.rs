@@ -35,13 +35,23 @@ pub struct Defaults {
 }
 
 /// The generator that a column's name and type suggest; `symbols` are those of an enum.
-pub fn suggest(name: &str, data_type: &str, symbols: &[String], nullable: bool, d: Defaults) -> Option<Generator> {
+pub fn suggest(
+    name: &str,
+    data_type: &str,
+    symbols: &[String],
+    nullable: bool,
+    d: Defaults,
+) -> Option<Generator> {
     let lower = name.to_lowercase();
     Some(match data_type {
         "string" if !symbols.is_empty() => Generator::Choice(symbols.to_vec()),
         "string" => Generator::Pick(stem(&lower).to_owned(), d.keys),
-        "int" | "bigint" if lower.contains("click") => Generator::Chance { probability: d.clicks, inverted: false },
-        "int" | "bigint" if lower.contains("impression") => Generator::Chance { probability: d.clicks, inverted: true },
+        "int" | "bigint" if lower.contains("click") => {
+            Generator::Chance { probability: d.clicks, inverted: false }
+        }
+        "int" | "bigint" if lower.contains("impression") => {
+            Generator::Chance { probability: d.clicks, inverted: true }
+        }
         "int" | "bigint" => Generator::Integer(0, i64::try_from(d.keys).unwrap_or(i64::MAX)),
         "float" | "double" => Generator::Number(0.0, 100.0),
         "boolean" => Generator::Flag(0.5),
@@ -58,7 +68,11 @@ fn stem(name: &str) -> &str {
 /// Reads `--column name=generator`: `pick:100`, `choice:a,b`, `chance:0.05`, `integer:0,10`,
 /// `number:0,1`, `flag:0.5`, `null`.
 pub fn parse(text: &str) -> Result<(String, Generator), String> {
-    let wrong = || format!("'{text}' is not COLUMN=GENERATOR; generators are pick:N, choice:A,B, chance:P, integer:FROM,TO, number:FROM,TO, flag:P, null");
+    let wrong = || {
+        format!(
+            "'{text}' is not COLUMN=GENERATOR; generators are pick:N, choice:A,B, chance:P, integer:FROM,TO, number:FROM,TO, flag:P, null"
+        )
+    };
     let (name, generator) = text.split_once('=').ok_or_else(wrong)?;
     let (kind, rest) = generator.split_once(':').unwrap_or((generator, ""));
     let numbers: Vec<f64> = rest.split(',').filter_map(|n| n.trim().parse().ok()).collect();
@@ -109,7 +123,8 @@ mod tests {
         let mut rng = SmallRng::seed_from_u64(1);
         for draw in 0..100 {
             let click = f64::from(draw) / 100.0;
-            let sum = clicks.next(&mut rng, click, 0).as_i64().unwrap() + impressions.next(&mut rng, click, 0).as_i64().unwrap();
+            let sum = clicks.next(&mut rng, click, 0).as_i64().unwrap()
+                + impressions.next(&mut rng, click, 0).as_i64().unwrap();
             assert_eq!(sum, 1);
         }
     }

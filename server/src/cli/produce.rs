@@ -71,14 +71,17 @@ pub fn run(options: &Options) -> Result<(), String> {
     if !(options.rate > 0.0 && options.rate <= 1e6) || options.users == 0 {
         return Err("--rate must be above 0 and at most 1000000, --users at least 1".to_owned());
     }
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| e.to_string())?;
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| e.to_string())?;
     runtime.block_on(produce(options))
 }
 
 async fn produce(options: &Options) -> Result<(), String> {
-    let client = reqwest::Client::builder().timeout(Duration::from_secs(30)).build().map_err(|e| e.to_string())?;
+    let client =
+        reqwest::Client::builder().timeout(Duration::from_secs(30)).build().map_err(|e| e.to_string())?;
     let url = format!("{}/api/v1/streams/{}", options.url.trim_end_matches('/'), options.stream);
-    let stream: Stream = serde_json::from_value(send(options, client.get(&url)).await?).map_err(|e| format!("the server's reply cannot be read: {e}"))?;
+    let stream: Stream = serde_json::from_value(send(options, client.get(&url)).await?)
+        .map_err(|e| format!("the server's reply cannot be read: {e}"))?;
     let columns = generators(options, &stream)?;
     let per_unit = match stream.event_time_unit.as_deref() {
         Some("s") => 1_000_000,
@@ -124,12 +127,15 @@ fn row(columns: &[(String, Generator)], options: &Options, per_unit: i64, rng: &
     let lag = if options.disorder > 0.0 { rng.random_range(0.0..options.disorder) } else { 0.0 };
     let time = (chrono::Utc::now().timestamp_micros() - (lag * 1e6) as i64) / per_unit;
     let click = rng.random::<f64>();
-    Value::Object(columns.iter().map(|(name, g)| (name.clone(), g.next(rng, click, time))).collect::<Map<_, _>>())
+    Value::Object(
+        columns.iter().map(|(name, g)| (name.clone(), g.next(rng, click, time))).collect::<Map<_, _>>(),
+    )
 }
 
 fn generators(options: &Options, stream: &Stream) -> Result<Vec<(String, Generator)>, String> {
     let defaults = Defaults { keys: options.users, clicks: options.clicks };
-    if let Some((name, _)) = options.column.iter().find(|(n, _)| !stream.columns.iter().any(|c| c.name == *n)) {
+    if let Some((name, _)) = options.column.iter().find(|(n, _)| !stream.columns.iter().any(|c| c.name == *n))
+    {
         let names: Vec<&str> = stream.columns.iter().map(|c| c.name.as_str()).collect();
         return Err(format!("--column {name}: the stream has no such column; it has {}", names.join(", ")));
     }
@@ -144,9 +150,13 @@ fn generators(options: &Options, stream: &Stream) -> Result<Vec<(String, Generat
                 return Ok((name.clone(), given.clone()));
             }
             let symbols = symbols(&stream.schema, &column.name);
-            let made = generate::suggest(&column.name, &column.data_type, &symbols, column.nullable, defaults);
+            let made =
+                generate::suggest(&column.name, &column.data_type, &symbols, column.nullable, defaults);
             made.map(|g| (column.name.clone(), g)).ok_or_else(|| {
-                format!("column {} of type {} has no generator of its own: give one with --column", column.name, column.data_type)
+                format!(
+                    "column {} of type {} has no generator of its own: give one with --column",
+                    column.name, column.data_type
+                )
             })
         })
         .collect()
@@ -199,13 +209,18 @@ async fn send(options: &Options, request: reqwest::RequestBuilder) -> Result<Val
         None => request,
     };
     let reply = request.send().await.map_err(|e| {
-        format!("no server answers at {}: {e}\n  Start one with `millpond serve`, or name it with --url.", options.url)
+        format!(
+            "no server answers at {}: {e}\n  Start one with `millpond serve`, or name it with --url.",
+            options.url
+        )
     })?;
     let status = reply.status();
     let body: Value = reply.json().await.unwrap_or_default();
     if status.is_success() {
         return Ok(body);
     }
-    let text = |name: &str| body.pointer(&format!("/error/{name}")).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let text = |name: &str| {
+        body.pointer(&format!("/error/{name}")).and_then(Value::as_str).unwrap_or_default().to_owned()
+    };
     Err(format!("the server refused ({status}): {}\n  {}", text("message"), text("hint")))
 }

@@ -8,6 +8,8 @@ use millpond_engine::watermark::PartitionTime;
 pub struct Progress {
     /// The next offset to apply.
     pub next: i64,
+    /// No record is left before this offset, whatever `next` says (transaction markers are no records).
+    pub clear_to: i64,
     /// Greatest event time or heartbeat so far.
     pub max_event_time: Option<Micros>,
     /// Everything that can be read has been applied.
@@ -21,12 +23,13 @@ pub struct Progress {
 impl Progress {
     /// A partition that is about to be read from `next` on.
     pub fn new(next: i64, max_event_time: Option<Micros>, now: Micros) -> Self {
-        Self { next, max_event_time, at_end: false, blocked: false, quiet_since: now }
+        Self { next, clear_to: next, max_event_time, at_end: false, blocked: false, quiet_since: now }
     }
 
     /// Records up to `next` were applied, the latest event time among them `max_event_time`.
     pub fn advance(&mut self, next: i64, max_event_time: Option<Micros>, now: Micros) {
         self.next = next;
+        self.clear_to = self.clear_to.max(next);
         self.max_event_time = self.max_event_time.max(max_event_time);
         self.at_end = false;
         self.quiet_since = self.quiet_since.max(now);
@@ -62,7 +65,7 @@ impl Boundary {
     pub fn is_passed(&self, partitions: &[Progress]) -> bool {
         self.0.iter().zip(0..).all(|(offset, number)| {
             *offset == 0
-                || partitions.get(number).is_some_and(|p| p.next >= *offset || p.at_end && !p.blocked)
+                || partitions.get(number).is_some_and(|p| p.clear_to >= *offset || p.at_end && !p.blocked)
         })
     }
 }
@@ -129,5 +132,7 @@ mod tests {
         assert!(Boundary(vec![10]).is_passed(std::slice::from_ref(&p)));
         p.blocked = true;
         assert!(!Boundary(vec![10]).is_passed(std::slice::from_ref(&p)));
+        p.clear_to = 10;
+        assert!(Boundary(vec![10]).is_passed(std::slice::from_ref(&p)), "the next record lies behind it");
     }
 }

@@ -131,7 +131,7 @@ impl Source {
     pub fn next(&mut self, boundary: Option<&Boundary>, budget: Budget) -> Result<Option<Chunk>, Stop> {
         for partition in reading_order(&self.progress) {
             let limit = boundary.map(|b| b.of(partition as u32));
-            if limit.is_some_and(|limit| self.progress.get(partition).is_some_and(|p| p.next >= limit)) {
+            if limit.is_some_and(|limit| self.progress.get(partition).is_some_and(|p| p.clear_to >= limit)) {
                 continue;
             }
             if let Some(chunk) = self.read(partition as u32, limit, budget)? {
@@ -160,7 +160,7 @@ impl Source {
                 && !cursor.pending.records.is_empty()
             {
                 // Nothing but transaction markers is left before the boundary.
-                progress.next = limit;
+                progress.clear_to = limit;
             }
         }
         Ok((!records.records.is_empty()).then_some(Chunk { partition, records }))
