@@ -87,7 +87,7 @@ impl App {
         let store = tokio::task::spawn_blocking(move || Store::open(&dir, &options)).await??;
         let registry = Arc::new(Registry::open(&config.schema_registry, Arc::clone(&store))?);
         let catalog = Arc::new(Catalog::open(Arc::clone(&store))?);
-        let offline = Offline::start(offline_options(&config), Arc::clone(&store))?;
+        let offline = Offline::start(offline_options(&config, &metrics), Arc::clone(&store))?;
         let pipelines = Arc::new(Pipelines::new(
             Arc::clone(&config),
             Arc::clone(&store),
@@ -120,11 +120,12 @@ impl App {
     }
 }
 
-fn offline_options(config: &Config) -> offline::Options {
+fn offline_options(config: &Config, metrics: &Arc<Metrics>) -> offline::Options {
     offline::Options {
         root: config.offline_root().display().to_string(),
         interval: config.offline.interval(),
         rows: usize::try_from(config.offline.drain_rows).unwrap_or(usize::MAX),
+        metrics: Some(Arc::clone(metrics)),
         ..offline::Options::local(&config.data_dir)
     }
 }

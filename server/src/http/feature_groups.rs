@@ -137,13 +137,18 @@ impl Status {
     pub fn of(app: &App, group: &GroupEntry) -> Self {
         let status = app.pipelines.status(group.def.id);
         let outbox_rows = app.store.outbox_stats(group.def.id).map_or(0, |s| s.rows);
-        let delta_version = app.offline.delta_version(group.def.id);
+        let offline = app.offline.status(group.def.id);
+        let delta_version = offline.as_ref().and_then(|o| o.delta_version);
+        let drain = offline.and_then(|o| {
+            let how = if o.halted { "stands still" } else { "failed and is tried again" };
+            o.trouble.map(|trouble| format!("the drain to Delta {how}: {trouble}"))
+        });
         let Some(status) = status else {
             return Self {
                 state: if group.def.paused { "paused" } else { "waiting" },
                 reason: None,
                 mend: None,
-                warning: None,
+                warning: drain,
                 watermark: None,
                 lag: 0,
                 epoch: 0,
@@ -155,7 +160,7 @@ impl Status {
             state: status.state.name(),
             reason: status.state.reason().map(str::to_owned),
             mend: status.state.mend().map(str::to_owned),
-            warning: status.warning.clone(),
+            warning: drain.or_else(|| status.warning.clone()),
             watermark: instant::watermark(status.watermark),
             lag: status.lag(),
             epoch: status.epoch,
