@@ -37,7 +37,7 @@ pub async fn health() -> Json<Health> {
 
 /// Can the server serve
 ///
-/// Pipelines that stand still are by_state and do not make it unready: vectors are still served.
+/// Pipelines that stand still are counted and do not make it unready: vectors are still served.
 #[utoipa::path(get, path = "/ready", tag = "server", operation_id = "ready", security(()),
     responses(
         (status = 200, description = "It can", body = Ready),
