@@ -101,8 +101,8 @@ pub async fn append(
 /// JSON rows to framed records; every row that is wrong is named, up to a limit.
 fn rows(entry: &StreamEntry, body: &[u8]) -> Result<Vec<NewRecord>, Error> {
     let hint = "send {\"rows\": [{…}, …]} or an array of objects";
-    let parsed: Value = serde_json::from_slice(body)
-        .map_err(|e| Error::invalid(format!("the body is not JSON: {e}"), hint))?;
+    let parsed =
+        avro::exact_json(body).map_err(|e| Error::invalid(format!("the body is not JSON: {e}"), hint))?;
     let rows = match parsed {
         Value::Array(rows) => rows,
         Value::Object(mut fields) => match (fields.remove("rows"), fields.keys().next()) {
