@@ -78,6 +78,7 @@ mod tests {
             jail.set_env("MILLPOND_DATA_DIR", "/env");
             jail.set_env("MILLPOND_API_KEY", "12345");
             jail.set_env("MILLPOND_URL", "http://elsewhere");
+            jail.set_env("MILLPOND_CACHE", "/cache");
             jail.set_env("KAFKA_BOOTSTRAP_SERVERS", "broker:9092");
             jail.set_env("MILLPOND_KAFKA__SECURITY_PROTOCOL", "SSL");
             let flags = Flags {
