@@ -32,7 +32,7 @@ impl Server {
         let client = reqwest::Client::builder().timeout(Duration::from_secs(120)).build()?;
         let server = Self { child, client, url: format!("http://127.0.0.1:{port}"), port, _data: data };
         let start = Instant::now();
-        while server.client.get(format!("{}/ready", server.url)).send().await.is_ok_and(|r| r.status().is_success()) == false {
+        while !server.client.get(format!("{}/ready", server.url)).send().await.is_ok_and(|r| r.status().is_success()) {
             if start.elapsed() > Duration::from_secs(30) {
                 return Err("the server did not become ready".into());
             }

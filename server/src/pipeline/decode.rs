@@ -112,7 +112,7 @@ impl Decode {
                 Ok(true) => rows.push(record),
                 Ok(false) => {}
                 Err((reason, detail)) => {
-                    out.quarantine.push(dead(partition, records, record, reason, detail))
+                    out.quarantine.push(dead(partition, records, record, reason, detail));
                 }
             }
         }

@@ -133,7 +133,7 @@ impl<'a> Encoder<'a> {
     /// An encoder for a batch whose columns have the layout's types.
     pub fn new(layout: &'a Layout, batch: &'a RecordBatch) -> Result<Self, Error> {
         let fields = layout.schema.fields();
-        let given = batch.columns().iter().map(|c| c.data_type());
+        let given = batch.columns().iter().map(arrow::array::Array::data_type);
         if batch.num_columns() != fields.len() || !given.eq(fields.iter().map(|f| f.data_type())) {
             return Err(Error::Rows(format!("{} is not {}", batch.schema_ref(), layout.schema)));
         }
@@ -168,7 +168,7 @@ impl<'a> Encoder<'a> {
                 Values::Utf8(a) => variable(out, start, at, |o| o.extend_from_slice(a.value(row).as_bytes())),
                 Values::Binary(a) => variable(out, start, at, |o| o.extend_from_slice(a.value(row))),
                 Values::Nested => {
-                    variable(out, start, at, |o| nested::put_value(column.array.as_ref(), row, o))
+                    variable(out, start, at, |o| nested::put_value(column.array.as_ref(), row, o));
                 }
             }
         }

@@ -43,7 +43,7 @@ impl Spool {
             writer.write(&batch)?;
         }
         writer.finish()?;
-        writer.into_inner()?.into_inner().map_err(|e| e.into_error())?;
+        writer.into_inner()?.into_inner().map_err(std::io::IntoInnerError::into_error)?;
         Ok(Self { file: Arc::new(path), schema, rows })
     }
 

@@ -120,7 +120,7 @@ impl World {
             records: 1000,
             bytes: 1 << 20,
             min_age: Duration::ZERO,
-            max_age: Duration::from_secs(60),
+            max_age: Duration::from_mins(1),
         };
         Self {
             store,
@@ -179,7 +179,7 @@ impl World {
 
     /// Turns until there is nothing left to do.
     pub fn drain(&self, pipeline: &mut Pipeline) {
-        let until = Instant::now() + Duration::from_secs(60);
+        let until = Instant::now() + Duration::from_mins(1);
         while pipeline.turn(&self.control, &self.board).unwrap() {
             assert!(Instant::now() < until, "the pipeline does not come to rest");
         }

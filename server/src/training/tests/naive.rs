@@ -34,7 +34,7 @@ fn naive(labels: &[(u8, i64)], rows: &[Row], ttl: Option<i64>) -> Vec<Option<i64
         let mut best: Option<&Row> = None;
         for row in rows.iter().filter(|r| r.key == key && r.available_at <= t && r.event_time <= t) {
             let newer = |b: &Row| (row.event_time, row.commit) > (b.event_time, b.commit);
-            if best.is_none() || best.is_some_and(newer) {
+            if best.is_none_or(newer) {
                 best = Some(row);
             }
         }
