@@ -1,4 +1,16 @@
 //! Millpond: a feature store server. The `millpond` command is in `main.rs`; [`app`] wires the stages.
+#![cfg_attr(
+    test,
+    allow(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic,
+        clippy::type_complexity,
+        clippy::needless_pass_by_value,
+        clippy::float_cmp
+    )
+)]
 
 pub mod app;
 pub mod catalog;

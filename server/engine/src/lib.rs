@@ -7,6 +7,18 @@
 //!
 //! A record's way: [`avro`] (bytes → Arrow) → [`epoch`] (filter, window, aggregate, close) → rows
 //! in the order of their encoded [`key`]s. [`sql`] makes the [`query::FeatureQuery`] it follows.
+#![cfg_attr(
+    test,
+    allow(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic,
+        clippy::type_complexity,
+        clippy::needless_pass_by_value,
+        clippy::float_cmp
+    )
+)]
 
 pub mod avro;
 pub mod epoch;
