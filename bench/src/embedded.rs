@@ -37,7 +37,12 @@ pub async fn run(options: &Options, corpus: &Corpus, report: &mut Report) -> Res
     report.ratio("embedded: 5-minute CTR", "events", events, "1/s", decode, None);
     let commit = server.metric("commit_seconds_sum").await?;
     report.value("embedded: 5-minute CTR", "in synced commits", commit / elapsed, "of time");
-    report.value("embedded: 5-minute CTR", "rows out", server.metric("stream_features_computed_total").await?, "rows");
+    report.value(
+        "embedded: 5-minute CTR",
+        "rows out",
+        server.metric("stream_features_computed_total").await?,
+        "rows",
+    );
     report.value("memory", "resident, loaded", server.resident_mb()?, "MB");
     Ok(())
 }
@@ -48,7 +53,9 @@ pub async fn pipeline(server: &Server, group: &serde_json::Value, stream: &str) 
     let position = finished["position"].as_str().ok_or("no position")?.to_owned();
     let start = Instant::now();
     server.post("/api/v1/feature-groups", group).await?;
-    server.post(&format!("/api/v1/feature-groups/ctr/1/wait?position={position}&timeout=110"), &json!({})).await?;
+    server
+        .post(&format!("/api/v1/feature-groups/ctr/1/wait?position={position}&timeout=110"), &json!({}))
+        .await?;
     let elapsed = start.elapsed().as_secs_f64();
     let accounting = server.get(&format!("/api/v1/streams/{stream}/accounting")).await?;
     let counts = &accounting["groups"][0];

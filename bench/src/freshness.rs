@@ -23,7 +23,10 @@ pub async fn run(options: &Options, report: &mut Report) -> Result<()> {
     let sql = "SELECT user_id, window_end, COUNT(*) AS n FROM TUMBLE(beats, DESCRIPTOR(ts), INTERVAL '1' SECOND) GROUP BY user_id, window_end";
     server.post("/api/v1/feature-groups", &json!({"name": "beat", "sql": sql})).await?;
     server
-        .post("/api/v1/feature-views", &json!({"name": "beat_fv", "query": {"feature_group": {"name": "beat"}}}))
+        .post(
+            "/api/v1/feature-views",
+            &json!({"name": "beat_fv", "query": {"feature_group": {"name": "beat"}}}),
+        )
         .await?;
     let mut delays = Vec::with_capacity(WINDOWS);
     let mut window = micros() / 1_000_000;

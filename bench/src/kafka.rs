@@ -7,7 +7,7 @@ use millpond::log::{Budget, Reader, Records};
 use millpond_engine::avro::{Decoder, ReaderSchema, Resolution, Unit, parse_frame};
 use rdkafka::ClientConfig;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::producer::{BaseRecord, Producer, ThreadedProducer, DefaultProducerContext};
+use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer, ThreadedProducer};
 use serde_json::json;
 
 use crate::corpus::{self, Corpus};

@@ -38,7 +38,10 @@ impl Report {
     pub fn new(events: usize, users: u64) -> Self {
         let cores = std::thread::available_parallelism().map_or(0, std::num::NonZero::get);
         println!("{events} events, {users} users, {cores} cores\n");
-        println!("{:<44} {:<28} {:>13} {:<10} {:>7} {:>6}", "workload", "metric", "value", "unit", "ratio", "mark");
+        println!(
+            "{:<44} {:<28} {:>13} {:<10} {:>7} {:>6}",
+            "workload", "metric", "value", "unit", "ratio", "mark"
+        );
         Self { events, users, cores, results: Vec::new() }
     }
 
@@ -53,11 +56,27 @@ impl Report {
     }
 
     /// A measurement beside its ceiling, with the least ratio that is good enough.
-    pub fn ratio(&mut self, workload: &str, metric: &str, value: f64, unit: &str, ceiling: f64, mark: Option<f64>) {
+    pub fn ratio(
+        &mut self,
+        workload: &str,
+        metric: &str,
+        value: f64,
+        unit: &str,
+        ceiling: f64,
+        mark: Option<f64>,
+    ) {
         self.push(workload, metric, value, unit, Some(ceiling), mark);
     }
 
-    fn push(&mut self, workload: &str, metric: &str, value: f64, unit: &str, ceiling: Option<f64>, mark: Option<f64>) {
+    fn push(
+        &mut self,
+        workload: &str,
+        metric: &str,
+        value: f64,
+        unit: &str,
+        ceiling: Option<f64>,
+        mark: Option<f64>,
+    ) {
         let ratio = ceiling.map(|c| value / c);
         let text = |n: Option<f64>| n.map_or(String::new(), |n| format!("{n:.2}"));
         let shown = if value >= 1_000.0 { format!("{value:.0}") } else { format!("{value:.3}") };

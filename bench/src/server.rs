@@ -32,7 +32,13 @@ impl Server {
         let client = reqwest::Client::builder().timeout(Duration::from_secs(120)).build()?;
         let server = Self { child, client, url: format!("http://127.0.0.1:{port}"), port, _data: data };
         let start = Instant::now();
-        while !server.client.get(format!("{}/ready", server.url)).send().await.is_ok_and(|r| r.status().is_success()) {
+        while !server
+            .client
+            .get(format!("{}/ready", server.url))
+            .send()
+            .await
+            .is_ok_and(|r| r.status().is_success())
+        {
             if start.elapsed() > Duration::from_secs(30) {
                 return Err("the server did not become ready".into());
             }
@@ -50,7 +56,8 @@ impl Server {
     }
 
     pub async fn post_bytes(&self, path: &str, content_type: &str, body: Vec<u8>) -> Result<Value> {
-        reply(self.client.post(format!("{}{path}", self.url)).header("Content-Type", content_type).body(body)).await
+        reply(self.client.post(format!("{}{path}", self.url)).header("Content-Type", content_type).body(body))
+            .await
     }
 
     /// Sum over a metric's lines in `/metrics`.

@@ -50,7 +50,10 @@ async fn fill(server: &Server) -> Result<()> {
     server.post("/api/v1/streams", &corpus::stream(None)).await?;
     server.post("/api/v1/feature-groups", &json!({"name": "ctr", "sql": corpus::SQL})).await?;
     server
-        .post("/api/v1/feature-views", &json!({"name": "ctr_fv", "query": {"feature_group": {"name": "ctr"}}}))
+        .post(
+            "/api/v1/feature-views",
+            &json!({"name": "ctr_fv", "query": {"feature_group": {"name": "ctr"}}}),
+        )
         .await?;
     for chunk in 0..10 {
         let rows: Vec<Value> = (0..ENTITIES / 10)
@@ -63,7 +66,9 @@ async fn fill(server: &Server) -> Result<()> {
     }
     let position = server.post("/api/v1/streams/ads/finish", &json!({})).await?;
     let token = position["position"].as_str().unwrap_or_default().to_owned();
-    server.post(&format!("/api/v1/feature-groups/ctr/1/wait?position={token}&timeout=60"), &json!({})).await?;
+    server
+        .post(&format!("/api/v1/feature-groups/ctr/1/wait?position={token}&timeout=60"), &json!({}))
+        .await?;
     let body = json!({"entries": [{"user_id": user(7)}]});
     let start = Instant::now();
     loop {
@@ -92,7 +97,8 @@ async fn load(
             })
             .collect(),
     );
-    let (done, deadline) = (Arc::new(AtomicU64::new(0)), Instant::now() + Duration::from_secs_f64(options.seconds));
+    let (done, deadline) =
+        (Arc::new(AtomicU64::new(0)), Instant::now() + Duration::from_secs_f64(options.seconds));
     let start = Instant::now();
     let mut tasks = tokio::task::JoinSet::new();
     for connection in 0..CONNECTIONS {

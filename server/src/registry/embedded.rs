@@ -140,11 +140,21 @@ impl Embedded {
         let changes: Vec<SchemaChange<'_>> = versions
             .iter()
             .zip(&documents)
-            .map(|((version, _), document)| if permanent { SchemaChange::DeleteVersion { subject, version: *version } } else { SchemaChange::PutVersion { subject, version: *version, document } })
+            .map(|((version, _), document)| {
+                if permanent {
+                    SchemaChange::DeleteVersion { subject, version: *version }
+                } else {
+                    SchemaChange::PutVersion { subject, version: *version, document }
+                }
+            })
             .collect();
         self.store.put_schemas(EMBEDDED, &changes)?;
         for (number, version) in versions {
-            if permanent { subjects.remove_version(subject, *number) } else { subjects.put_version(subject, *number, Version { deleted: true, ..*version }) }
+            if permanent {
+                subjects.remove_version(subject, *number)
+            } else {
+                subjects.put_version(subject, *number, Version { deleted: true, ..*version })
+            }
         }
         Ok(())
     }

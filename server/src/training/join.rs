@@ -177,7 +177,8 @@ fn stamped(
     schema: &SchemaRef,
     as_of: Option<Micros>,
 ) -> Result<RecordBatch, ArrowError> {
-    let instants = |name| by_name(batch, name).map(arrow::array::AsArray::as_primitive::<TimestampMicrosecondType>);
+    let instants =
+        |name| by_name(batch, name).map(arrow::array::AsArray::as_primitive::<TimestampMicrosecondType>);
     let (event_time, available_at) = (instants(EVENT_TIME)?, instants(AVAILABLE_AT)?);
     let from: Int64Array =
         event_time.values().iter().zip(available_at.values()).map(|(e, a)| Some(*e.max(a))).collect();

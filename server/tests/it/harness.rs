@@ -20,7 +20,6 @@ pub const CTR: &str = "SELECT user_id, SUM(clicks) / NULLIF(SUM(impressions), 0)
     FROM TUMBLE(events, DESCRIPTOR(timestamp), INTERVAL '5' MINUTES) GROUP BY user_id, window_end";
 
 pub struct Server {
-    pub app: Arc<App>,
     router: Router,
     _dir: TempDir,
 }
@@ -68,8 +67,8 @@ impl Server {
         let mut config = Config { data_dir: dir.path().join("data"), ..Config::default() };
         configure(&mut config);
         let app = App::start(config).await.unwrap();
-        let router = http::router(Arc::clone(&app));
-        Self { app, router, _dir: dir }
+        let router = http::router(app);
+        Self { router, _dir: dir }
     }
 
     pub async fn send(&self, request: Request<Body>) -> Reply {

@@ -65,7 +65,11 @@ pub(super) async fn delete_subject(local: Local, Path(subject): Path<String>) ->
 }
 
 fn verdict(reasons: &[String], params: &Params) -> Response {
-    if params.verbose { json(&json!({ "is_compatible": reasons.is_empty(), "messages": reasons })) } else { json(&json!({ "is_compatible": reasons.is_empty() })) }
+    if params.verbose {
+        json(&json!({ "is_compatible": reasons.is_empty(), "messages": reasons }))
+    } else {
+        json(&json!({ "is_compatible": reasons.is_empty() }))
+    }
 }
 
 pub(super) async fn compatible(

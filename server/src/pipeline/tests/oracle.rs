@@ -77,7 +77,12 @@ fn bad(world: &World, i: usize) -> Vec<u8> {
         4 => [&[0, 0, 0, 0, 8], &good[5..]].concat(),  // a schema that does not fit
         5 => good[..good.len() - 1].to_vec(),
         6 => [&good[..], &[0]].concat(),
-        _ => world.event(Some("u1"), if i.is_multiple_of(2) { None } else { Some(T0 + 100 * 86_400_000_000) }, 1, 1),
+        _ => world.event(
+            Some("u1"),
+            if i.is_multiple_of(2) { None } else { Some(T0 + 100 * 86_400_000_000) },
+            1,
+            1,
+        ),
     }
 }
 

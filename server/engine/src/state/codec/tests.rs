@@ -48,7 +48,7 @@ fn golden_bytes() {
         ])),
     ];
     let bytes = values(&plain(&arrays), &arrays);
-    let hex = |bytes: &[u8]| bytes.iter().map(|b| format!("{b:02x}")).collect::<Vec<_>>().join("");
+    let hex = |bytes: &[u8]| bytes.iter().map(|b| format!("{b:02x}")).collect::<String>();
     let first = [
         "01",
         "01feffffffffffffff",
@@ -79,7 +79,7 @@ fn sets_are_written_sorted() {
         ))
     };
     let set = |array: &ArrayRef| {
-        values(&[Column { data_type: array.data_type().clone(), set: true }], &[array.clone()])
+        values(&[Column { data_type: array.data_type().clone(), set: true }], std::slice::from_ref(array))
     };
     assert_eq!(set(&lists(&[3, 1, 2], &[9])), set(&lists(&[1, 2, 3], &[9])));
     assert_ne!(set(&lists(&[3, 1, 2], &[9])), set(&lists(&[1, 2, 4], &[9])));
@@ -115,7 +115,8 @@ fn nested_and_packed_types_come_back() {
     assert_round_trip(&[structs, list, pairs, view, zoned, bytes, Arc::new(NullArray::new(3))]);
     // A dictionary's codes are not part of the state: its values are.
     let column = [Column::plain(packed.data_type().clone())];
-    let back = decode(&column, values(&column, &[packed.clone()]).iter().map(Vec::as_slice)).unwrap();
+    let back =
+        decode(&column, values(&column, std::slice::from_ref(&packed)).iter().map(Vec::as_slice)).unwrap();
     let text = |a: &ArrayRef| arrow::compute::cast(a, &DataType::Utf8).unwrap();
     assert_eq!(back[0].data_type(), packed.data_type());
     assert_eq!(&text(&back[0]), &text(&packed));
