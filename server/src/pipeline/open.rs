@@ -59,6 +59,7 @@ pub fn open(parts: Parts<'_>) -> Result<Pipeline, Stop> {
     Ok(Pipeline {
         group: id,
         time: group.def.time,
+        ingested: group.query.is_none(),
         sources,
         backfill_ends: ends,
         engine,

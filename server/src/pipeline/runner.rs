@@ -44,6 +44,8 @@ pub struct Pipeline {
     pub group: GroupId,
     /// Live or historical.
     pub time: TimeMode,
+    /// Rows are inserted, so old event times are nothing odd.
+    pub ingested: bool,
     /// Its sources, in the order of the query.
     pub sources: Vec<Source>,
     /// Per source: where the backfill of a live group ends.
@@ -390,7 +392,7 @@ impl Pipeline {
             }
         };
         let sources: Vec<SourceStatus> = self.sources.iter_mut().map(of).collect();
-        let live = self.time == TimeMode::Live && state == State::Running;
+        let live = self.time == TimeMode::Live && state == State::Running && !self.ingested;
         let old =
             live && committed.watermark > Micros::MIN && committed.watermark + OLD < committed.opened_at;
         (self.observe)(Event::Shown(&sources));
