@@ -1,6 +1,5 @@
 //! A server without a socket.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::Router;
