@@ -2,9 +2,9 @@
 # Everything that is built or fetched lies in one cache outside the clone, shared by all targets.
 
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-CACHE=${MILLPOND_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/millpond}
+CACHE=${XDG_CACHE_HOME:-$HOME/.cache}/millpond
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$CACHE/target}
-export MILLPOND_BIN=$CARGO_TARGET_DIR/debug/millpond
+export BUILT_MILLPOND=$CARGO_TARGET_DIR/debug/millpond
 export PYTHONPATH=$ROOT/client-py/src:$ROOT${PYTHONPATH:+:$PYTHONPATH}
 export PYTHONDONTWRITEBYTECODE=1
 export PATH="$HOME/.cargo/bin:$PATH"

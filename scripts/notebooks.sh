@@ -5,7 +5,7 @@ set -euo pipefail
 bash "$ROOT/scripts/setup.sh" notebooks
 cd "$ROOT"
 PORT=${PORT:-7878}
-"$MILLPOND_BIN" serve --port "$PORT" --data-dir .millpond/notebooks &
+"$BUILT_MILLPOND" serve --port "$PORT" --data-dir .millpond/notebooks &
 server=$!
 trap 'kill $server 2>/dev/null; wait $server 2>/dev/null' EXIT
 export MILLPOND_URL=http://127.0.0.1:$PORT

@@ -24,7 +24,7 @@ def demo(root, tmp_path):
         **os.environ,
         "PORT": str(port),
         "ONCE": "1",
-        "MILLPOND_BIN": str(binary()),
+        "BUILT_MILLPOND": str(binary()),
         "PYTHONPATH": f"{root}/client-py/src:{root}",
     }
 

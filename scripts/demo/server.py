@@ -32,7 +32,7 @@ def start(port: int, data: Path) -> subprocess.Popen[bytes]:
             ) from None
     data.mkdir(parents=True, exist_ok=True)
     log = data / "server.log"
-    command = [os.environ["MILLPOND_BIN"], "serve", "--port", str(port), "--data-dir", str(data)]
+    command = [os.environ["BUILT_MILLPOND"], "serve", "--port", str(port), "--data-dir", str(data)]
     with log.open("wb") as out:
         # A session of its own: Ctrl-C reaches the demo, which then stops the server.
         server = subprocess.Popen(
@@ -68,4 +68,4 @@ def stop(server: subprocess.Popen[bytes]) -> None:
 
 def main_binary() -> str:
     """The `millpond` command."""
-    return os.environ.get("MILLPOND_BIN") or sys.exit("MILLPOND_BIN is not set: run `make demo`")
+    return os.environ.get("BUILT_MILLPOND") or sys.exit("BUILT_MILLPOND is not set: run `make demo`")

@@ -23,7 +23,7 @@ def free_port() -> int:
 def cache() -> Path:
     """Where the project's scripts keep what they fetch and build."""
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(os.environ.get("MILLPOND_CACHE") or Path(base) / "millpond")
+    return Path(base) / "millpond"
 
 
 def _die_with_parent() -> None:

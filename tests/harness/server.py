@@ -13,7 +13,7 @@ from .process import Process, cache, free_port
 
 def binary() -> Path:
     """The server as `make` builds it."""
-    path = os.environ.get("MILLPOND_BIN")
+    path = os.environ.get("BUILT_MILLPOND")
     if path:
         return Path(path)
     target = os.environ.get("CARGO_TARGET_DIR") or cache() / "target"
