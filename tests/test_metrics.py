@@ -51,7 +51,7 @@ def test_values(server):
         view.get_feature_vector({"user_id": "a"})
 
     m = server.metrics()
-    labels = {"feature_group": "counts"}
+    labels = {"feature_group": "counts_1"}
     outcomes = {"applied": 4, "filtered": 1, "late": 1, "quarantined": 3, "heartbeats": 1}
     for outcome, count in outcomes.items():
         assert total(m, "stream_records_total", stream="events", outcome=outcome) == count, outcome

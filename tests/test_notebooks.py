@@ -11,7 +11,7 @@ NOTEBOOKS = ["1_setup", "2_pipeline", "3_read_features"]
 def test_notebook(shared, root, monkeypatch, notebook):
     notebook = notebook.removesuffix(" again")
     monkeypatch.setenv("MILLPOND_URL", shared.url)
-    monkeypatch.setenv("MPLBACKEND", "agg")
+    monkeypatch.delenv("MPLBACKEND", raising=False)  # the notebook's own: pictures among its outputs
     document = nbformat.read(root / "notebooks" / f"{notebook}.ipynb", as_version=4)
     resources = {"metadata": {"path": str(root / "notebooks")}}
     NotebookClient(document, timeout=300, kernel_name="python3", resources=resources).execute()

@@ -77,7 +77,9 @@ def test_config_says_where_each_value_came_from(tmp_path):
     )
     assert shown.returncode == 0, shown.stderr
     assert "s3cret" not in shown.stdout
-    assert re.search(r"drain_interval.*7.*MILLPOND_OFFLINE__DRAIN_INTERVAL", shown.stdout)
+    assert re.search(r"^offline.drain_interval = 7 +# environment$", shown.stdout, re.MULTILINE)
+    assert re.search(r"^offline.drain_rows = 65536 +# default$", shown.stdout, re.MULTILINE)
+    assert re.search(r"^data_dir = .* # command line$", shown.stdout, re.MULTILINE)
     assert str(tmp_path) in shown.stdout
 
 
@@ -94,7 +96,7 @@ def test_help_helps():
 
 
 def test_ready_and_health(shared):
-    assert shared.get("/health") == {"status": "ok"}
+    assert shared.get("/health")["status"] == "ok"
     assert shared.get("/ready")["ready"] is True
 
 

@@ -64,7 +64,7 @@ def over_http(http: httpx.Client, stream: str) -> Iterator[Record]:
                     r["kind"],
                     _bytes(r["key"]),
                     _bytes(r["value"]),
-                    micros(r.get("time")),
+                    r.get("heartbeat"),
                 )
             offset = page[-1]["offset"] + 1
 

@@ -38,7 +38,10 @@ fn shown(key: &str, value: &Value) -> String {
         Value::Empty(..) => "(not set)".to_owned(),
         _ if secret.iter().any(|s| key.contains(s)) => "(hidden)".to_owned(),
         Value::String(_, s) => format!("{s:?}"),
-        Value::Num(_, n) => n.to_f64().map_or_else(String::new, |f| f.to_string()),
+        Value::Num(_, n) => {
+            let whole = n.to_u128().map(|n| n.to_string()).or_else(|| n.to_i128().map(|n| n.to_string()));
+            whole.or_else(|| n.to_f64().map(|f| f.to_string())).unwrap_or_default()
+        }
         Value::Bool(_, b) => b.to_string(),
         Value::Char(_, c) => format!("{c:?}"),
         Value::Array(_, items) => {
@@ -104,6 +107,17 @@ mod tests {
             assert!(line("http.max_in_flight").contains("# file"), "{text}");
             assert!(line("log.format").ends_with("# default"), "{text}");
             assert!(line("api_key").contains("(hidden)"), "{text}");
+            assert!(line("http.max_in_flight = 9 ").contains("# file"), "{text}");
+            assert!(line("http.max_body_bytes = 10485760 ").ends_with("# default"), "{text}");
+            Ok(())
+        });
+    }
+
+    #[test]
+    fn an_empty_key_is_no_key() {
+        figment::Jail::expect_with(|jail| {
+            jail.set_env("MILLPOND_API_KEY", "");
+            assert_eq!(load(&Flags::default()).unwrap().0.api_key, None);
             Ok(())
         });
     }

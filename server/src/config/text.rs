@@ -28,8 +28,9 @@ pub fn text<'de, D: Deserializer<'de>>(d: D) -> Result<String, D::Error> {
     Scalar::deserialize(d).map(Scalar::into_text)
 }
 
+/// Empty text is no text: `MILLPOND_API_KEY=` is not a key that everybody knows.
 pub fn opt_text<'de, D: Deserializer<'de>>(d: D) -> Result<Option<String>, D::Error> {
-    Ok(Option::<Scalar>::deserialize(d)?.map(Scalar::into_text))
+    Ok(Option::<Scalar>::deserialize(d)?.map(Scalar::into_text).filter(|text| !text.is_empty()))
 }
 
 pub fn texts<'de, D: Deserializer<'de>>(d: D) -> Result<BTreeMap<String, String>, D::Error> {

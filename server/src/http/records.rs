@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 
 use axum::Extension;
 use axum::body::Bytes;
@@ -31,6 +32,10 @@ pub const FRAMES: &str = "application/vnd.millpond.avro";
 const NULL: u32 = u32::MAX;
 /// More wrong rows than this are not listed.
 const LISTED: usize = 100;
+/// How long raw records are waited for, where the log says that there are some …
+const PATIENCE: Duration = Duration::from_secs(5);
+/// … looked at this often.
+const STEP: Duration = Duration::from_millis(50);
 
 /// Batches without a producer id take turns over the partitions.
 static TURN: AtomicU32 = AtomicU32::new(0);
@@ -282,12 +287,18 @@ pub async fn raw(
         }
         let mut records = Records::default();
         reader.seek(partition, from)?;
-        let wait = std::time::Duration::from_secs(2);
+        let deadline = Instant::now() + PATIENCE;
         while records.records.len() < limit && records.records.last().map_or(from, |r| r.offset + 1) < end {
-            let budget = Budget { records: limit - records.records.len(), bytes: 4 << 20, wait };
-            if reader.poll(partition, budget, &mut records)? == 0 {
+            let budget = Budget { records: limit - records.records.len(), bytes: 4 << 20, wait: STEP };
+            if reader.poll(partition, budget, &mut records)? > 0 {
+                continue;
+            }
+            // Nothing yet: a topic is fetched in the background; its end may be markers that are no records.
+            let ended = reader.ends()?.iter().any(|e| e.partition == partition && e.reached);
+            if ended || Instant::now() > deadline {
                 break;
             }
+            reader.wait(STEP);
         }
         let shown = records.records.iter().map(|r| show(&app, &entry.reader, &records, r));
         Ok(Json(RawRecords { records: shown.collect() }))
