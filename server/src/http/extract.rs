@@ -5,14 +5,13 @@ use axum::extract::rejection::{
     BytesRejection, FailedToBufferBody, JsonRejection, PathRejection, QueryRejection,
 };
 use axum::extract::{FromRequest, FromRequestParts, Request};
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::IntoResponse;
 
 use super::Error;
 
 /// A JSON body; unknown fields are errors where the type says so.
-#[derive(Debug, FromRequest)]
-#[from_request(via(axum::Json), rejection(Error))]
+#[derive(Debug)]
 pub struct Json<T>(pub T);
 
 /// A whole body in memory, up to the limit for JSON.
@@ -41,6 +40,33 @@ impl<S: Send + Sync> FromRequest<S> for Body {
     }
 }
 
+impl<S: Send + Sync, T: serde::de::DeserializeOwned> FromRequest<S> for Json<T> {
+    type Rejection = Error;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Error> {
+        if !request.headers().get(header::CONTENT_TYPE).is_some_and(is_json) {
+            return Err(Error::invalid(
+                "the body is not labelled as JSON",
+                "send 'Content-Type: application/json'",
+            ));
+        }
+        parse(&Bytes::from_request(request, state).await?).map(Self)
+    }
+}
+
+/// Parsed in one go; only a body that is refused is read again, to say where it is wrong.
+fn parse<T: serde::de::DeserializeOwned>(body: &Bytes) -> Result<T, Error> {
+    match serde_json::from_slice(body) {
+        Ok(value) => Ok(value),
+        Err(_) => Ok(axum::Json::from_bytes(body)?.0),
+    }
+}
+
+fn is_json(content_type: &HeaderValue) -> bool {
+    let media = content_type.to_str().unwrap_or_default().split(';').next().unwrap_or_default().trim();
+    media.eq_ignore_ascii_case("application/json") || media.ends_with("+json")
+}
+
 impl<S: Send + Sync, T: Default + serde::de::DeserializeOwned> FromRequest<S> for Optional<T> {
     type Rejection = Error;
 
@@ -49,7 +75,7 @@ impl<S: Send + Sync, T: Default + serde::de::DeserializeOwned> FromRequest<S> fo
         if body.is_empty() {
             return Ok(Self(T::default()));
         }
-        Ok(Self(axum::Json::from_bytes(&body)?.0))
+        parse(&body).map(Self)
     }
 }
 
@@ -63,9 +89,6 @@ impl From<JsonRejection> for Error {
     fn from(rejection: JsonRejection) -> Self {
         match rejection {
             JsonRejection::BytesRejection(rejection) => rejection.into(),
-            JsonRejection::MissingJsonContentType(_) => {
-                Self::invalid("the body is not labelled as JSON", "send 'Content-Type: application/json'")
-            }
             other => Self::invalid(other.body_text(), "the fields of each request are shown at /docs"),
         }
     }
@@ -104,7 +127,7 @@ fn too_large() -> Error {
 }
 
 /// A header as text.
-pub fn header<'a>(headers: &'a HeaderMap, name: &'static str) -> Result<Option<&'a str>, Error> {
+pub fn text<'a>(headers: &'a HeaderMap, name: &'static str) -> Result<Option<&'a str>, Error> {
     headers
         .get(name)
         .map(|value| {
@@ -115,7 +138,7 @@ pub fn header<'a>(headers: &'a HeaderMap, name: &'static str) -> Result<Option<&
 
 /// A header as a number.
 pub fn number<T: std::str::FromStr>(headers: &HeaderMap, name: &'static str) -> Result<Option<T>, Error> {
-    let Some(text) = header(headers, name)? else { return Ok(None) };
+    let Some(text) = text(headers, name)? else { return Ok(None) };
     let number = text.trim().parse();
     number.map(Some).map_err(|_| {
         Error::invalid(format!("the header {name} is not a number: {text}"), "send a whole number")

@@ -166,7 +166,7 @@ fn frames(body: &Bytes) -> Result<Vec<NewRecord>, Error> {
 }
 
 fn batch(entry: &StreamEntry, headers: &HeaderMap, body: &[u8]) -> Result<Option<Batch>, Error> {
-    let producer = extract::header(headers, "millpond-producer-id")?;
+    let producer = extract::text(headers, "millpond-producer-id")?;
     let sequence = extract::number(headers, "millpond-sequence")?;
     match (producer, sequence) {
         (_, None) => Ok(None),
@@ -194,7 +194,7 @@ fn partition(entry: &StreamEntry, headers: &HeaderMap, batch: Option<&Batch>) ->
     let partitions = entry.def.partitions.max(1);
     let producer = match batch {
         Some(batch) => Some(batch.producer.as_str()),
-        None => extract::header(headers, "millpond-producer-id")?,
+        None => extract::text(headers, "millpond-producer-id")?,
     };
     Ok(match producer {
         Some(id) => (xxh3_64(id.as_bytes()) % u64::from(partitions)) as u32,
