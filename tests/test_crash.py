@@ -23,7 +23,7 @@ from tests.oracle.records import from_kafka
 
 EVENT = schema("event")
 KILLS = 14  # for each log
-ENV = {"MILLPOND_OFFLINE__DRAIN_INTERVAL": "1", "MILLPOND_PIPELINE__MIN_EPOCH_AGE": "0.3"}
+ENV = {"MILLPOND_OFFLINE__DRAIN_INTERVAL": "1", "MILLPOND_PIPELINE__MIN_EPOCH_AGE": "0.5"}
 
 
 class Feeder(threading.Thread):
@@ -43,6 +43,7 @@ class Feeder(threading.Thread):
                 self.send(self.frames[sent : sent + batch])
                 sent = min(sent + batch, len(self.frames))
                 self.acknowledged.append((sent, time.time()))
+                time.sleep(0.01)  # so that the frames last until the last kill
         except Exception as error:
             self.error = error
 
@@ -60,7 +61,12 @@ def kill_and_restart(server, feeder, kills, seed):
     rng = random.Random(seed)
     instants = []
     for _ in range(kills):
-        time.sleep(rng.uniform(0.3, 2.0))
+        resumed = time.time()
+        while feeder.acknowledged[-1][1] < resumed:
+            assert feeder.is_alive(), f"the frames did not last: {feeder.error}"
+            time.sleep(0.01)
+        time.sleep(rng.uniform(0.1, 1.5))
+        assert feeder.is_alive(), "the frames did not last"
         instants.append(time.time())
         server.kill()
         server.start()
@@ -98,7 +104,9 @@ def with_outbox(history, location, journal, instants):
     committed = [(e.number, e.rows, e.opened_at / 1e6) for e in journal]
     counted = 0
     for instant in instants:
-        owed = sum(rows for _, rows, at in committed if at < instant)  # what the journal has was committed under this start
+        owed = sum(
+            rows for _, rows, at in committed if at < instant
+        )  # what the journal has was committed under this start
         counted += owed > sum(rows for at, rows in written.items() if at <= instant)
     return counted
 
@@ -144,7 +152,6 @@ def over_kafka(kafka, make_server, topic, kills, count):
         for frame in frames:
             producer.produce(topic, frame, partition=zlib.crc32(frame[6:12]) % 4)
         assert producer.flush(60) == 0
-        time.sleep(0.01)
 
     feeder = Feeder(live_frames(stream.schema_id, count, seed=22), send)
     feeder.start()

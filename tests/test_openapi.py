@@ -3,10 +3,10 @@
 import json
 import re
 import subprocess
+from datetime import datetime, timezone
 
 import httpx
 import millpond
-import polars as pl
 import pytest
 
 from tests.harness.events import schema
@@ -77,9 +77,7 @@ def requests(shared):
     view.get_feature_vector(
         {"user_id": "a"}, allow_missing=True, max_age=1, min_position=position, include_keys=True
     )
-    labels = pl.DataFrame([{"user_id": "a", "at": "2024-05-01T12:05:00Z"}]).with_columns(
-        pl.col("at").str.to_datetime()
-    )
+    labels = [{"user_id": "a", "at": datetime(2024, 5, 1, 12, 5, tzinfo=timezone.utc)}]
     view.training_data(
         spine_df=labels, primary_key=True, event_time=True, as_of="2030-01-01", dataframe_type="python"
     )
