@@ -12,8 +12,11 @@ use super::wire::Cursor;
 /// Compiled from a pair of types; numbers are positions of column builders.
 #[derive(Debug)]
 pub(super) enum Op {
-    /// What the reader does not want. The common types stand for themselves.
-    SkipNumber,
+    /// What the reader does not want. It is checked all the same: whether a record is bad must not
+    /// depend on the columns that a query reads. The common types stand for themselves.
+    SkipInt,
+    SkipLong,
+    SkipText,
     SkipBytes,
     SkipFixed(usize),
     Skip(NodeId),
@@ -129,10 +132,7 @@ impl Op {
         let cursor = &mut run.cursor;
         match self {
             Self::Text(column) => {
-                let value = cursor.bytes()?;
-                if !value.is_ascii() && std::str::from_utf8(value).is_err() {
-                    return Err(Fault::Utf8);
-                }
+                let value = cursor.text()?;
                 columns.get_mut(*column).ok_or(Fault::Mismatch)?.append_bytes(value)?;
             }
             Self::Long(column) => push!(columns, *column, I64, cursor.long()?),
@@ -156,7 +156,13 @@ impl Op {
             Self::SkipBytes => {
                 cursor.bytes()?;
             }
-            Self::SkipNumber => {
+            Self::SkipText => {
+                cursor.text()?;
+            }
+            Self::SkipInt => {
+                cursor.int()?;
+            }
+            Self::SkipLong => {
                 cursor.long()?;
             }
             Self::SkipFixed(size) => {

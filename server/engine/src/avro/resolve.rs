@@ -123,8 +123,10 @@ impl Compiler<'_> {
 
     fn skip(&self, id: NodeId) -> Op {
         match &self.graph.node(id).shape {
-            Shape::Int | Shape::Long => Op::SkipNumber,
-            Shape::Bytes | Shape::String => Op::SkipBytes,
+            Shape::Int => Op::SkipInt,
+            Shape::Long => Op::SkipLong,
+            Shape::String => Op::SkipText,
+            Shape::Bytes => Op::SkipBytes,
             Shape::Float => Op::SkipFixed(4),
             Shape::Double => Op::SkipFixed(8),
             Shape::Fixed(size) => Op::SkipFixed(*size),

@@ -35,8 +35,11 @@ fn skip_within(graph: &Graph, id: NodeId, cursor: &mut Cursor<'_>, depth: usize)
         Shape::Double => {
             cursor.take(8)?;
         }
-        Shape::Bytes | Shape::String => {
+        Shape::Bytes => {
             cursor.bytes()?;
+        }
+        Shape::String => {
+            cursor.text()?;
         }
         Shape::Fixed(size) => {
             cursor.take(*size)?;
@@ -70,7 +73,7 @@ fn skip_within(graph: &Graph, id: NodeId, cursor: &mut Cursor<'_>, depth: usize)
                     break;
                 }
                 for _ in 0..count {
-                    cursor.bytes()?;
+                    cursor.text()?;
                     skip_within(graph, *value, cursor, depth)?;
                 }
             }

@@ -92,6 +92,16 @@ impl<'a> Cursor<'a> {
         self.take(len as usize)
     }
 
+    /// Length-prefixed bytes that must be UTF-8.
+    #[inline]
+    pub fn text(&mut self) -> Result<&'a [u8], Fault> {
+        let value = self.bytes()?;
+        if !value.is_ascii() && std::str::from_utf8(value).is_err() {
+            return Err(Fault::Utf8);
+        }
+        Ok(value)
+    }
+
     #[inline]
     pub fn boolean(&mut self) -> Result<bool, Fault> {
         match self.byte()? {

@@ -58,6 +58,26 @@ fn between_neighbours(bad: &[u8]) -> (String, &'static str) {
 }
 
 #[test]
+fn a_body_is_bad_whatever_columns_are_read() {
+    let reader = reader(FIELDS);
+    // Only the boolean is read: each of these spoils a column that is passed over.
+    let columns = [5];
+    let resolution = Resolution::compile(&record(FIELDS), &reader, &columns).unwrap();
+    let mut decoder = Decoder::new(&reader, &columns);
+    decoder.push(&resolution, &parts().concat()).unwrap();
+    for (part, with, reason) in [
+        (0, bytes(&[0xff, 0xfe]), "bad_utf8"),
+        (2, long(2), "unknown_symbol"),
+        (4, [&long(1)[..], &bytes(&[0xff]), &long(0), &long(0)].concat(), "bad_utf8"),
+        (7, long(1 << 31), "bad_number"),
+    ] {
+        let error = decoder.push(&resolution, &spoil(part, with)).unwrap_err();
+        assert_eq!(error.reason(), reason, "part {part}");
+    }
+    assert_eq!(decoder.len(), 1);
+}
+
+#[test]
 fn every_strict_prefix_fails_alone() {
     let good = parts().concat();
     for len in 0..good.len() {
