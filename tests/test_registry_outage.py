@@ -21,7 +21,9 @@ def test_pipelines_wait_for_the_registry(kafka, make_server, tmp_path, name):
         env = {
             "KAFKA_BOOTSTRAP_SERVERS": kafka.bootstrap,
             "MILLPOND_SCHEMA_REGISTRY__URL": registry.url,
-            "MILLPOND_SCHEMA_REGISTRY__UNKNOWN_GRACE": "0.5",
+            # The registry keeps its schemas in memory and comes back empty: until they are registered again
+            # their ids are unknown, and records quarantined only after this long.
+            "MILLPOND_SCHEMA_REGISTRY__UNKNOWN_GRACE": "30",
             "MILLPOND_SCHEMA_REGISTRY__TIMEOUT": "1",
         }
         server = make_server(env)
