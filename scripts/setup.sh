@@ -34,7 +34,7 @@ if [ ! -e "$built" ]; then
   need=10 # GB
   [ -d "$CARGO_TARGET_DIR/debug/deps" ] && need=3
   free=$(df -Pk "$CARGO_TARGET_DIR" | awk 'NR == 2 { print int($4 / 1048576) }')
-  say "The first build takes about $((50 / cores + 1)) minutes on $cores cores and up to $need GB in $CARGO_TARGET_DIR ($free GB free)."
+  say "The first build takes about $((64 / cores)) minutes on $cores cores and up to $need GB in $CARGO_TARGET_DIR ($free GB free)."
   [ "$free" -ge "$need" ] || die "Not enough disk: $need GB are needed and $free GB free. Set XDG_CACHE_HOME to a folder on a larger disk."
 fi
 (cd "$ROOT" && cargo build --locked --package millpond --bin millpond)
