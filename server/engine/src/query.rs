@@ -1,10 +1,15 @@
 //! A feature query: what a group's SQL was lowered to. Small, typed, and all that the operators see.
 //!
 //! ```text
-//! source columns ─ before* ─▶ window (adds window_start, window_end, window_time) ─ within* ─▶ aggregate ─ after* ─▶ output
+//! sources ─▶ input: stages, [union | interval join] ─▶ shape ─▶ after* ─▶ output
+//!                                                        │
+//!                       windowed: window (adds window_start, window_end, window_time) ─ within* ─▶ aggregate
+//!                       rolling:  the input's columns and, for each frame, its aggregates
 //! ```
 //!
-//! `before` and `within` hold WHERE and projections, `after` holds HAVING and the SELECT list.
+//! The stages of a relation and `within` hold WHERE and projections, `after` holds HAVING and the
+//! SELECT list. Every record of a source carries its event time; a relation says which of its columns
+//! still is one, and how far such a column may stay behind the watermark (`hold`).
 
 use std::sync::Arc;
 
@@ -17,18 +22,18 @@ use crate::time::Span;
 /// One group's query, ready to run.
 #[derive(Debug, Clone)]
 pub struct FeatureQuery {
-    /// The streams it reads, in the order of their first mention. One, until joins and unions come.
+    /// The streams it reads, in the order of their mention. A stream that is mentioned twice is two
+    /// sources: each is read and accounted for by itself.
     pub sources: Vec<Source>,
-    /// How events are put into windows.
-    pub window: Window,
-    /// Filters and projections above the window and below the aggregate.
-    /// Their input is the last `before` schema plus `window_start`, `window_end`, `window_time`.
-    pub within: Vec<Stage>,
-    /// Keys and aggregates.
-    pub aggregate: Aggregate,
-    /// HAVING and the SELECT list. Input: [`Aggregate::schema`]; the last one's output is `output`.
+    /// How their rows become those of one relation.
+    pub input: Relation,
+    /// What is computed over it.
+    pub shape: Shape,
+    /// HAVING and the SELECT list. Input: [`Aggregate::schema`] or [`Rolling::schema`]; the last one's
+    /// output is `output`.
     pub after: Vec<Stage>,
-    /// Positions in `output` of the primary key's columns, in GROUP BY order. Empty: a group of one row.
+    /// Positions in `output` of the primary key's columns, in GROUP BY (or PARTITION BY) order. Empty: a
+    /// group of one row.
     pub key: Vec<usize>,
     /// The features with the primary key, as selected. Never dictionary-encoded.
     pub output: SchemaRef,
@@ -43,22 +48,166 @@ pub struct Source {
     pub columns: Vec<usize>,
     /// Position of the event time within `columns`. Its type is Timestamp(µs, UTC).
     pub event_time: usize,
-    /// WHERE and projections below the window. Input: the stream's schema projected to `columns`.
-    pub before: Vec<Stage>,
-    /// Position of the window's time column in the output of `before`.
-    pub time: usize,
+    /// The stream's schema projected to `columns`.
+    pub schema: SchemaRef,
 }
 
-/// How events are put into windows.
+/// Rows on their way to the shape.
+#[derive(Debug, Clone)]
+pub struct Relation {
+    /// Where they come from.
+    pub node: Node,
+    /// WHERE and projections over what the node gives.
+    pub stages: Vec<Stage>,
+    /// The columns after the stages.
+    pub schema: SchemaRef,
+}
+
+/// Where a relation's rows come from.
+#[derive(Debug, Clone)]
+pub enum Node {
+    /// Records of the source of this number: [`Source::schema`].
+    Source(usize),
+    /// `UNION ALL`: the rows of each input, which all have the same schema.
+    Union(Vec<Relation>),
+    /// Rows of two relations that belong together.
+    Join(Box<IntervalJoin>),
+}
+
+/// `left JOIN right ON left.k = right.k AND right.t BETWEEN left.t + lower AND left.t + upper`.
+///
+/// Its rows are the left columns, then the right ones. With W the watermark of the previous epoch, a
+/// left row is taken, and then kept, while `left.t + upper >= W`; a right one while
+/// `right.t + (upper - lower) >= W`. Two rows join if and only if both are kept when the later of them
+/// comes in. Of a LEFT join, a left row that found no partner comes out, once, in the epoch whose
+/// watermark passes `left.t + upper`, with NULLs on the right.
+#[derive(Debug, Clone)]
+pub struct IntervalJoin {
+    /// The left rows.
+    pub left: Relation,
+    /// The right rows.
+    pub right: Relation,
+    /// What becomes of left rows without a partner.
+    pub kind: JoinKind,
+    /// Pairs of expressions that are equal, over the left and over the right rows; NULL equals nothing.
+    /// Never empty.
+    pub on: Vec<(Arc<dyn PhysicalExpr>, Arc<dyn PhysicalExpr>)>,
+    /// Position of the event time in the left rows, with its hold.
+    pub left_time: EventTime,
+    /// Position of the event time in the right rows, with its hold.
+    pub right_time: EventTime,
+    /// Least `right.t - left.t`; may be negative.
+    pub lower: Span,
+    /// Greatest `right.t - left.t`; at least `lower`.
+    pub upper: Span,
+    /// What else must be true of a pair, over its columns.
+    pub condition: Option<Arc<dyn PhysicalExpr>>,
+    /// The left columns, then the right ones, which are nullable in a LEFT join.
+    pub schema: SchemaRef,
+}
+
+/// What becomes of left rows without a partner.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum JoinKind {
+    /// Nothing.
+    Inner,
+    /// They come out once their time bound has passed.
+    Left,
+}
+
+/// A column that is the event time of its rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EventTime {
+    /// Its position.
+    pub column: usize,
+    /// With W the watermark of the previous epoch, no row comes with a time below `W - hold`, late
+    /// records aside. Zero but behind a join.
+    pub hold: Span,
+}
+
+/// What is computed over the input.
+#[derive(Debug, Clone)]
+pub enum Shape {
+    /// GROUP BY over a window.
+    Windowed(Windowed),
+    /// Aggregates OVER the time before each row.
+    Rolling(Rolling),
+}
+
+/// Aggregates over windows.
+#[derive(Debug, Clone)]
+pub struct Windowed {
+    /// The time that decides, in the input's columns.
+    pub time: EventTime,
+    /// How rows are put into windows.
+    pub window: Window,
+    /// Filters and projections above the window and below the aggregate.
+    /// Their input is the input's columns plus `window_start`, `window_end`, `window_time`.
+    pub within: Vec<Stage>,
+    /// Keys and aggregates.
+    pub aggregate: Aggregate,
+}
+
+/// How rows are put into windows. Alignment is to the Unix epoch plus `offset`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Window {
-    /// `[start, start + size)`, aligned to the Unix epoch plus `offset`.
+    /// `[start, start + size)`, one after the other.
     Tumble {
         /// Length of a window, positive.
         size: Span,
         /// Shift of the alignment.
         offset: Span,
     },
+    /// `[start, start + size)`, a new one every `slide`.
+    Hop {
+        /// Time between the starts of two windows, positive.
+        slide: Span,
+        /// Length of a window, positive; `size` need not be a multiple of `slide`.
+        size: Span,
+        /// Shift of the alignment.
+        offset: Span,
+    },
+    /// Within each `[start, start + size)` the windows `[start, start + step)`, `[start, start + 2 step)`,
+    /// … `[start, start + size)`.
+    Cumulate {
+        /// How much longer each window is than the one before, positive.
+        step: Span,
+        /// Length of the longest window, a multiple of `step`.
+        size: Span,
+        /// Shift of the alignment.
+        offset: Span,
+    },
+    /// `[first event, last event + gap)` of one key, as long as no two events that follow each other are
+    /// `gap` or more apart. The aggregate's keys are the partition.
+    Session {
+        /// Time without an event that ends a session, positive.
+        gap: Span,
+    },
+}
+
+/// `f(…) OVER (PARTITION BY k ORDER BY t RANGE BETWEEN INTERVAL … PRECEDING AND CURRENT ROW)`.
+///
+/// One row for each key and time: rows of one key with the same time are peers, all of them are in
+/// each other's frame, and the row that comes out has the plain columns of the last of them.
+#[derive(Debug, Clone)]
+pub struct Rolling {
+    /// The time that decides, in the input's columns.
+    pub time: EventTime,
+    /// PARTITION BY, over the input's columns; never empty.
+    pub keys: Vec<(Arc<dyn PhysicalExpr>, DataType)>,
+    /// Frames, each a length of time with what is computed over it.
+    pub frames: Vec<Frame>,
+    /// The input's columns, then the functions, frame after frame.
+    pub schema: SchemaRef,
+}
+
+/// The functions of one frame: over the rows of the key with a time in `[t - preceding, t]`.
+#[derive(Debug, Clone)]
+pub struct Frame {
+    /// How far back it reaches, not negative.
+    pub preceding: Span,
+    /// The functions.
+    pub functions: Vec<Function>,
 }
 
 /// One step over a batch.
@@ -109,5 +258,12 @@ impl FeatureQuery {
     /// The schema of the primary key's columns, in key order.
     pub fn key_schema(&self) -> Schema {
         Schema::new(self.key.iter().filter_map(|i| self.output.fields().get(*i).cloned()).collect::<Vec<_>>())
+    }
+}
+
+impl Relation {
+    /// The rows of a source as they are.
+    pub fn source(number: usize, source: &Source) -> Self {
+        Self { node: Node::Source(number), stages: Vec::new(), schema: Arc::clone(&source.schema) }
     }
 }

@@ -13,14 +13,20 @@ impl Window {
     /// Length of a window.
     pub fn size(self) -> Span {
         match self {
-            Self::Tumble { size, .. } => size,
+            Self::Tumble { size, .. } | Self::Hop { size, .. } | Self::Cumulate { size, .. } => size,
+            Self::Session { gap } => gap,
         }
     }
 
     /// Start of the window of each event, into `starts`. One division per change of window, not per
     /// event: events of a log mostly follow each other in time.
     pub fn assign(self, times: &[i64], starts: &mut Vec<i64>) {
-        let Self::Tumble { size, offset } = self;
+        let (size, offset) = match self {
+            Self::Tumble { size, offset }
+            | Self::Hop { slide: size, offset, .. }
+            | Self::Cumulate { step: size, offset, .. } => (size, offset),
+            Self::Session { gap } => (gap, Span(0)),
+        };
         starts.clear();
         starts.reserve(times.len());
         let (mut start, mut end) = (i64::MAX, i64::MIN);

@@ -96,11 +96,11 @@ impl Windowed {
         nulled: &mut u64,
     ) -> Result<RecordBatch, Error> {
         let plan = &self.plan;
-        let aggregate = &plan.query.aggregate;
+        let aggregate = &plan.shape.aggregate;
         let keys = key::decode(groups.iter().map(|g| pane.key(*g)), &plan.key_schema)
             .map_err(|e| state_error(window_end, &e))?;
         let mut keys = keys.into_iter();
-        let start = window_end - plan.query.window.size();
+        let start = window_end - plan.shape.window.size();
         let mut fields = aggregate.schema.fields().iter();
         let mut columns = Vec::with_capacity(aggregate.schema.fields().len());
         for (group, field) in aggregate.groups.iter().zip(fields.by_ref()) {

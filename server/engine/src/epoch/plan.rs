@@ -9,12 +9,14 @@ use datafusion::physical_expr::expressions::Column;
 
 use super::Error;
 use crate::key;
-use crate::query::{FeatureQuery, Group, Stage};
+use crate::query::{FeatureQuery, Group, Node, Shape, Window, Windowed};
 use crate::state::{Function, codec};
 
 /// The query with its functions and keys taken apart.
 pub(super) struct Plan {
     pub(super) query: Arc<FeatureQuery>,
+    /// What the query computes.
+    pub(super) shape: Windowed,
     /// Key expressions in GROUP BY order.
     pub(super) keys: Vec<Arc<dyn PhysicalExpr>>,
     /// Type and name of each key column, as in the output; never a dictionary.
@@ -22,13 +24,23 @@ pub(super) struct Plan {
     pub(super) functions: Vec<Function>,
     /// State columns of all functions in order.
     pub(super) state: Vec<codec::Column>,
-    /// Per source: whether anything above the window reads its columns.
-    pub(super) reads_window: Vec<bool>,
+    /// Whether anything above the window reads the columns that it adds.
+    pub(super) reads_window: bool,
 }
 
 impl Plan {
     pub(super) fn new(query: Arc<FeatureQuery>) -> Result<Self, Error> {
-        let keys: Vec<Arc<dyn PhysicalExpr>> = query
+        let shape = match &query.shape {
+            Shape::Windowed(windowed) => windowed.clone(),
+            Shape::Rolling(_) => return Err(Error::Contract("OVER is not supported yet".into())),
+        };
+        if !matches!(query.input.node, Node::Source(0)) || query.sources.len() != 1 {
+            return Err(Error::Contract("UNION ALL and joins are not supported yet".into()));
+        }
+        if !matches!(shape.window, Window::Tumble { .. }) {
+            return Err(Error::Contract("windows other than TUMBLE are not supported yet".into()));
+        }
+        let keys: Vec<Arc<dyn PhysicalExpr>> = shape
             .aggregate
             .groups
             .iter()
@@ -53,25 +65,20 @@ impl Plan {
             )));
         }
         key::check(&key_schema).map_err(|e| Error::Contract(e.to_string()))?;
-        let functions = query.aggregate.functions.iter().map(Function::new).collect::<Result<Vec<_>, _>>()?;
+        let functions = shape.aggregate.functions.iter().map(Function::new).collect::<Result<Vec<_>, _>>()?;
         let state = functions.iter().flat_map(|f| f.state.iter().cloned()).collect();
-        let reads_window = query.sources.iter().map(|s| reads_window(&query, &s.before, &keys)).collect();
-        Ok(Self { query, keys, key_schema, functions, state, reads_window })
+        let reads_window = reads_window(&shape, query.input.schema.fields().len(), &keys);
+        Ok(Self { query, shape, keys, key_schema, functions, state, reads_window })
     }
 }
 
-/// Whether an expression above the window refers to the columns it adds: they are not made otherwise.
-fn reads_window(query: &FeatureQuery, before: &[Stage], keys: &[Arc<dyn PhysicalExpr>]) -> bool {
-    if !query.within.is_empty() {
+/// Whether an expression above the window refers to the columns it adds, which come after `width` others:
+/// they are not made otherwise.
+fn reads_window(shape: &Windowed, width: usize, keys: &[Arc<dyn PhysicalExpr>]) -> bool {
+    if !shape.within.is_empty() {
         return true;
     }
-    let width = before.iter().rev().find_map(|stage| match stage {
-        Stage::Project(_, schema) => Some(schema.fields().len()),
-        Stage::Filter(_) => None,
-    });
-    // Without a projection the window's input is the source's columns, and its own come last.
-    let width = width.unwrap_or_else(|| query.aggregate.input.fields().len().saturating_sub(3));
-    let functions = &query.aggregate.functions;
+    let functions = &shape.aggregate.functions;
     let arguments = functions.iter().flat_map(|f| f.aggregate.all_expressions().args);
     let orders = functions.iter().flat_map(|f| f.aggregate.order_bys().iter().map(|o| o.expr.clone()));
     let filters = functions.iter().filter_map(|f| f.filter.clone());

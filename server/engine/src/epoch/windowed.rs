@@ -15,7 +15,7 @@ use super::evaluate::column;
 use super::plan::Plan;
 use super::records::{Rows, Verdicts};
 use super::{Error, Input, Output, Reason, SourceBatch, saved, stage};
-use crate::query::{FeatureQuery, Source};
+use crate::query::FeatureQuery;
 use crate::state::{Accumulators, StateRow};
 use crate::time::{Micros, Span};
 use crate::window::{Pane, Split, UNTOUCHED, split};
@@ -103,9 +103,9 @@ impl Windowed {
             return Err(Error::Contract(format!("a batch of '{}' with other columns", source.stream)));
         }
         let mut rows = Rows::new(&batch.rows);
-        stage::on_records(&source.before, &mut rows, verdicts)?;
-        self.assign(batch.source, source, &mut rows, verdicts)?;
-        stage::on_records(&query.within, &mut rows, verdicts)?;
+        stage::on_records(&query.input.stages, &mut rows, verdicts)?;
+        self.assign(&mut rows, verdicts)?;
+        stage::on_records(&self.plan.shape.within, &mut rows, verdicts)?;
         self.judge(&mut rows, verdicts)?;
         let Some(arguments) = self.arguments(&mut rows, verdicts)? else { return Ok(()) };
         self.group(&rows, accumulators)?;
@@ -115,15 +115,10 @@ impl Windowed {
     }
 
     /// Puts each row into its window, and adds the window's columns where they are read.
-    fn assign(
-        &self,
-        number: u16,
-        source: &Source,
-        rows: &mut Rows,
-        verdicts: &mut Verdicts<'_>,
-    ) -> Result<(), Error> {
-        let Some(times) = rows.batch.columns().get(source.time).cloned() else {
-            return Err(Error::Contract(format!("'{}' has no time column {}", source.stream, source.time)));
+    fn assign(&self, rows: &mut Rows, verdicts: &mut Verdicts<'_>) -> Result<(), Error> {
+        let shape = &self.plan.shape;
+        let Some(times) = rows.batch.columns().get(shape.time.column).cloned() else {
+            return Err(Error::Contract(format!("there is no time column {}", shape.time.column)));
         };
         let Some(typed) = times.as_primitive_opt::<TimestampMicrosecondType>() else {
             return Err(Error::Contract(format!("event times of type {}", times.data_type())));
@@ -133,11 +128,11 @@ impl Windowed {
                 |row| typed.is_null(row),
                 |at| verdicts.reject(at, Reason::NoEventTime, "the event time is null".into()),
             )?;
-            return self.assign(number, source, rows, verdicts);
+            return self.assign(rows, verdicts);
         }
-        let window = self.plan.query.window;
+        let window = shape.window;
         window.assign(typed.values(), &mut rows.starts);
-        if self.plan.reads_window.get(usize::from(number)).is_none_or(|reads| *reads) {
+        if self.plan.reads_window {
             let size = window.size().0;
             let shifted = |by: i64| -> ArrayRef {
                 let values = rows.starts.iter().map(|s| s.saturating_add(by));
@@ -177,7 +172,7 @@ impl Windowed {
                 )?;
             }
         }
-        let size = plan.query.window.size();
+        let size = plan.shape.window.size();
         let late = |start: i64| Micros(start) + size + self.allowed_lateness <= self.watermark;
         if rows.starts.iter().any(|s| late(*s)) {
             let starts = rows.starts.clone();
@@ -225,7 +220,7 @@ impl Windowed {
     /// null masks are wrong otherwise). So groups with a saved form are numbered first and merged, and
     /// only then the ones that start with this batch.
     fn group(&mut self, rows: &Rows, accumulators: &mut Accumulators) -> Result<(), Error> {
-        let size = self.plan.query.window.size();
+        let size = self.plan.shape.window.size();
         let windows = match split(&rows.starts) {
             None => return Ok(()),
             Some(Split::One(start)) => vec![(start, None)],

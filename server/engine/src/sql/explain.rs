@@ -13,7 +13,7 @@ use datafusion::physical_expr_common::physical_expr::fmt_sql;
 use serde::Serialize;
 
 use super::functions::{COUNT_DISTINCT, FITS, ZERO_AS_NULL};
-use crate::query::{FeatureQuery, Function, Stage, Window};
+use crate::query::{FeatureQuery, Function, Shape, Stage, Window};
 use crate::time::Span;
 
 /// A feature query in words.
@@ -72,10 +72,21 @@ impl FeatureQuery {
     /// Says what the query does, over a stream with this watermark delay and for windows that stay
     /// open for this long after the watermark has passed their end.
     pub fn explain(&self, watermark_delay: Span, allowed_lateness: Span) -> Explain {
-        let Window::Tumble { size, offset } = self.window;
-        let window = match offset {
-            Span(0) => format!("TUMBLE {}", length(size)),
-            offset => format!("TUMBLE {}, offset {}", length(size), length(offset)),
+        let (window, within, aggregates) = match &self.shape {
+            Shape::Windowed(windowed) => (
+                windowed.window.to_string(),
+                stages(&windowed.within),
+                windowed.aggregate.functions.iter().map(aggregate).collect(),
+            ),
+            Shape::Rolling(rolling) => {
+                let frames = rolling.frames.iter().map(|frame| length(frame.preceding)).collect::<Vec<_>>();
+                let functions = rolling.frames.iter().flat_map(|frame| &frame.functions);
+                (
+                    format!("OVER {} PRECEDING", frames.join(", ")),
+                    Vec::new(),
+                    functions.map(aggregate).collect(),
+                )
+            }
         };
         let key = self.key.iter().filter_map(|i| self.output.fields().get(*i));
         let emission = match allowed_lateness {
@@ -99,13 +110,13 @@ impl FeatureQuery {
                 .map(|source| ExplainedSource {
                     stream: source.stream.clone(),
                     columns_read: source.columns.len(),
-                    before: stages(&source.before),
+                    before: stages(&self.input.stages),
                 })
                 .collect(),
             window,
-            within: stages(&self.within),
+            within,
             key: key.map(|field| column(field)).collect(),
-            aggregates: self.aggregate.functions.iter().map(aggregate).collect(),
+            aggregates,
             after: stages(&self.after),
             output: self.output.fields().iter().map(|field| column(field)).collect(),
             emission,
@@ -180,6 +191,34 @@ impl fmt::Display for Function {
         match &self.filter {
             Some(filter) => write!(f, " FILTER (WHERE {})", sql(filter)),
             None => Ok(()),
+        }
+    }
+}
+
+impl fmt::Display for Window {
+    /// The window as SQL says it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let offset = match *self {
+            Self::Tumble { size, offset } => {
+                write!(f, "TUMBLE {}", length(size))?;
+                offset
+            }
+            Self::Hop { slide, size, offset } => {
+                write!(f, "HOP {} every {}", length(size), length(slide))?;
+                offset
+            }
+            Self::Cumulate { step, size, offset } => {
+                write!(f, "CUMULATE {} by {}", length(size), length(step))?;
+                offset
+            }
+            Self::Session { gap } => {
+                write!(f, "SESSION {} gap", length(gap))?;
+                Span(0)
+            }
+        };
+        match offset {
+            Span(0) => Ok(()),
+            offset => write!(f, ", offset {}", length(offset)),
         }
     }
 }

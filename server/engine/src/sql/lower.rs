@@ -28,7 +28,10 @@ use super::output;
 use super::scope::WINDOW_COLUMNS;
 use super::tokens::EXAMPLE;
 use super::window::WindowNode;
-use crate::query::{Aggregate, FeatureQuery, Function, Group, Source, Stage};
+use crate::query::{
+    Aggregate, EventTime, FeatureQuery, Function, Group, Node, Relation, Source, Stage, Windowed,
+};
+use crate::time::Span;
 
 /// Lowers a plan over `tables`.
 pub(super) fn lower(
@@ -62,11 +65,13 @@ pub(super) fn lower(
     let (mut within, columns) = picked(within, columns)?;
     hoist(&mut within, &mut before, width);
 
-    let source = source(scan, before, &events, window, tables)?;
+    let (source, time) = source(scan, &before, &events, window, tables)?;
     let input = schema_after(&within, &with_window(&below, window));
     let aggregate = lowering.aggregate(aggregate, &within, &columns, width, input)?;
     let after = over(after, &aggregate.schema)?;
-    output::finish(source, window.window, within, aggregate, after, plan.schema().as_arrow())
+    let windowed = Windowed { time, window: window.window, within, aggregate };
+    let input = Relation { node: Node::Source(0), stages: before, schema: below };
+    output::finish(vec![source], input, windowed, after, plan.schema().as_arrow())
 }
 
 /// The window's output: its input and its own columns.
@@ -238,11 +243,11 @@ pub(super) fn origin(stages: &[Stage], position: usize) -> Option<usize> {
 
 fn source(
     scan: &TableScan,
-    before: Vec<Stage>,
+    before: &[Stage],
     events: &Columns,
     window: &WindowNode,
     tables: &[Table<'_>],
-) -> Result<Source, Error> {
+) -> Result<(Source, EventTime), Error> {
     let stream = scan.table_name.table();
     let unknown = || Error::new(Code::UnknownTable, stream, format!("there is no stream {stream:?}"));
     let table = tables.iter().find(|table| table.name == stream).ok_or_else(unknown)?;
@@ -257,9 +262,11 @@ fn source(
         }
         other => return Err(not_event_time(&other.to_string(), table)),
     };
-    match (named(table.event_time), time, time.and_then(|time| origin(&before, time))) {
+    match (named(table.event_time), time, time.and_then(|time| origin(before, time))) {
         (Some(event_time), Some(time), Some(origin)) if event_time == origin => {
-            Ok(Source { stream: stream.to_owned(), columns, event_time, before, time })
+            let schema = Arc::clone(scan.projected_schema.inner());
+            let source = Source { stream: stream.to_owned(), columns, event_time, schema };
+            Ok((source, EventTime { column: time, hold: Span(0) }))
         }
         _ => Err(not_event_time(written, table)),
     }

@@ -8,41 +8,46 @@ use datafusion::physical_expr::expressions::{Column, cast};
 
 use super::error::{Code, Error};
 use super::lower::{origin, schema_after};
-use crate::query::{Aggregate, FeatureQuery, Group, Source, Stage, Window};
+use crate::query::{Aggregate, FeatureQuery, Group, Relation, Shape, Source, Stage, Windowed};
 
 /// Adds the casts to types at rest, finds the key, and puts the query together. `selected` has the names
 /// of the select list.
 pub(super) fn finish(
-    source: Source,
-    window: Window,
-    within: Vec<Stage>,
-    aggregate: Aggregate,
+    sources: Vec<Source>,
+    input: Relation,
+    windowed: Windowed,
     mut after: Vec<Stage>,
     selected: &Schema,
 ) -> Result<FeatureQuery, Error> {
-    let input = schema_after(&after, &aggregate.schema);
-    let key = key(&aggregate, &after, &input)?;
+    let aggregate = &windowed.aggregate;
+    let computed = schema_after(&after, &aggregate.schema);
+    let key = key(aggregate, &after, &computed)?;
     let exprs = match after.pop() {
         Some(Stage::Project(exprs, _)) => exprs,
         other => {
             after.extend(other);
-            input.fields().iter().enumerate().map(|(i, f)| Arc::new(Column::new(f.name(), i)) as _).collect()
+            computed
+                .fields()
+                .iter()
+                .enumerate()
+                .map(|(i, f)| Arc::new(Column::new(f.name(), i)) as _)
+                .collect()
         }
     };
     let below = schema_after(&after, &aggregate.schema);
     let mut fields = Vec::new();
     let mut columns = Vec::new();
-    for (i, (expr, field)) in exprs.into_iter().zip(input.fields()).enumerate() {
+    for (i, (expr, field)) in exprs.into_iter().zip(computed.fields()).enumerate() {
         let name = selected.fields().get(i).map_or(field.name(), |selected| selected.name());
         let at_rest = at_rest(field.data_type(), name)?;
         columns.push(if at_rest == *field.data_type() { expr } else { cast(expr, &below, at_rest.clone())? });
         // Whatever is computed can fail after aggregation, and is NULL then; keys and windows cannot.
-        let given = key.contains(&i) || is_window(&aggregate, &after, columns.last());
+        let given = key.contains(&i) || is_window(aggregate, &after, columns.last());
         fields.push(Field::new(name, at_rest, !given));
     }
     let output = Arc::new(Schema::new(fields));
     after.push(Stage::Project(columns, Arc::clone(&output)));
-    Ok(FeatureQuery { sources: vec![source], window, within, aggregate, after, key, output })
+    Ok(FeatureQuery { sources, input, shape: Shape::Windowed(windowed), after, key, output })
 }
 
 fn is_window(aggregate: &Aggregate, after: &[Stage], expr: Option<&Arc<dyn PhysicalExpr>>) -> bool {
