@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! source    reads partitions in step, up to a boundary   (log::Reader; partition: how far each has come)
-//! decode    bytes → Arrow rows, or dead letters          (schemas: writers; judge: event times)
+//! decode    bytes → Arrow rows, or dead letters          (schemas: writers; judge: event times; tombstones)
 //! gather    the epoch in the making                      (cut: when it ends)
 //! step      engine → one commit                          (watermarks, accounting, journal)
 //! runner    the loop: commit, show, wait, try again      (control: orders; status: what others see)
@@ -33,6 +33,7 @@ mod step;
 #[allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 mod tests;
 mod thread;
+mod tombstones;
 mod watermarks;
 
 use std::collections::BTreeMap;

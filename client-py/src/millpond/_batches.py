@@ -17,6 +17,12 @@ def json_batches(rows: list[dict[str, Any]]) -> Iterator[tuple[int, bytes]]:
     yield from _batches(texts, b'{"rows":[', b",", b"]}")
 
 
+def tombstone_batches(keys: list[Any]) -> Iterator[tuple[int, bytes]]:
+    """`{"tombstones": […]}` bodies and the keys in each; at least one body, even of no keys."""
+    texts = (json.dumps(key, allow_nan=False, separators=(",", ":")).encode() for key in keys)
+    yield from _batches(texts, b'{"tombstones":[', b",", b"]}")
+
+
 def encoded_batches(frames: Iterable[bytes | None]) -> Iterator[tuple[int, bytes]]:
     """Frames, each after its length (u32, big-endian; 0xFFFFFFFF: a null value)."""
     parts = (NULL if f is None else struct.pack(">I", len(f)) + f for f in frames)

@@ -54,11 +54,24 @@ pub struct SourceBatch {
     pub rows: RecordBatch,
 }
 
+/// A tombstone of an ingested group: its key has no value from an event time on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Delete {
+    /// Which record. It is counted by the caller, as a tombstone, whatever becomes of it.
+    pub record: RecordId,
+    /// The encoded primary key.
+    pub key: Vec<u8>,
+    /// From when on.
+    pub event_time: Micros,
+}
+
 /// What an epoch is given besides the state.
 #[derive(Debug)]
 pub struct Input<'a> {
     /// Batches in the order (source, partition, offset).
     pub batches: &'a [SourceBatch],
+    /// Tombstones in the same order; for the engine of an ingested group only.
+    pub deletes: &'a [Delete],
     /// The watermark that this epoch commits: it closes windows, but judges no record of this epoch.
     pub watermark: Micros,
     /// True in the epoch in which the sources come past their finish offsets: the engine advances the
@@ -180,6 +193,8 @@ pub enum Reason {
     Expression,
     /// A tombstone without a message key.
     TombstoneWithoutKey,
+    /// The message key of a tombstone is not a primary key of the group.
+    BadKey,
     /// A heartbeat whose header is not an i64 of microseconds.
     BadHeartbeat,
 }

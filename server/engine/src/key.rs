@@ -29,7 +29,7 @@ use arrow::datatypes::{
 };
 
 pub use decode::decode;
-pub use json::{from_json, from_text};
+pub use json::{from_alone, from_json, from_text};
 
 const NULL: u8 = 0;
 const VALUE: u8 = 1;

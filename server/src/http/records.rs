@@ -1,11 +1,12 @@
 //! `/api/v1/streams/{stream}/records`: appending events, and looking at raw ones.
 
+mod body;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use axum::Extension;
-use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{HeaderMap, header};
 use base64::Engine as _;
@@ -18,20 +19,16 @@ use utoipa::{IntoParams, ToSchema};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::Error;
-use super::error::{BadRow, ErrorBody};
+use super::error::ErrorBody;
 use super::extract::{self, Body, Json, Path, Query};
 use crate::app::App;
 use crate::catalog::StreamEntry;
 use crate::log::position::Position;
-use crate::log::writer::{Batch, NewRecord, Writer};
+use crate::log::writer::{Batch, Writer};
 use crate::log::{Budget, Kind, Records};
 
 /// Confluent-framed Avro: a big-endian u32 length before each frame, `0xFFFFFFFF` for a null value.
 pub const FRAMES: &str = "application/vnd.millpond.avro";
-/// The length that stands for a null value.
-const NULL: u32 = u32::MAX;
-/// More wrong rows than this are not listed.
-const LISTED: usize = 100;
 /// How long raw records are waited for, where the log says that there are some …
 const PATIENCE: Duration = Duration::from_secs(5);
 /// … looked at this often.
@@ -44,8 +41,12 @@ static TURN: AtomicU32 = AtomicU32::new(0);
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Rows {
     /// One object a row; a bare array of rows is understood too
-    #[schema(value_type = Vec<Object>)]
+    #[schema(value_type = Option<Vec<Object>>)]
     rows: Vec<Value>,
+    /// Primary keys that have no value from here on: records with that key and a null value, appended
+    /// after the rows. One value, or an array in key order for a compound key
+    #[schema(value_type = Option<Vec<Value>>, example = json!([]))]
+    tombstones: Vec<Value>,
 }
 
 /// Where an append ended.
@@ -60,7 +61,8 @@ pub struct Appended {
 /// Append events
 ///
 /// JSON rows are checked against the schema, all or nothing. Framed Avro is stored as it is and judged
-/// by the pipelines. A batch goes to one partition. Under a producer id, the same sequence again gives
+/// by the pipelines. On the stream of an ingested feature group, tombstones delete: from the greatest
+/// event time appended before them on, their keys have no value. A batch goes to one partition. Under a producer id, the same sequence again gives
 /// the same reply and appends nothing.
 #[utoipa::path(post, path = "/api/v1/streams/{stream}/records", tag = "streams", operation_id = "append_records",
     params(
@@ -95,74 +97,16 @@ pub async fn append(
     let batch = batch(&entry, &headers, &body)?;
     let partition = partition(&entry, &headers, batch.as_ref())?;
     // Encoding ten megabytes of rows takes long enough to be in the way of vectors.
+    let key =
+        app.catalog.snapshot().groups_of(entry.def.id).find(|g| g.def.sql.is_none()).map(|g| g.key_schema());
     let blocking = Arc::clone(&entry);
-    let encode = move || if framed { frames(&body) } else { rows(&blocking, &body) };
+    let encode = move || {
+        if framed { body::frames(&body) } else { body::rows(&blocking, key.as_ref(), &body) }
+    };
     let records = tokio::task::spawn_blocking(encode).await.map_err(|e| Error::Internal(e.to_string()))??;
     let appended = records.len();
     let offsets = writer.append(&entry.def, vec![(partition, records)], batch).await?;
     Ok(Json(Appended { position: Position { stream: entry.def.uuid, offsets }.to_string(), appended }))
-}
-
-/// JSON rows to framed records; every row that is wrong is named, up to a limit.
-fn rows(entry: &StreamEntry, body: &[u8]) -> Result<Vec<NewRecord>, Error> {
-    let hint = "send {\"rows\": [{…}, …]} or an array of objects";
-    let parsed =
-        avro::exact_json(body).map_err(|e| Error::invalid(format!("the body is not JSON: {e}"), hint))?;
-    let rows = match parsed {
-        Value::Array(rows) => rows,
-        Value::Object(mut fields) => match (fields.remove("rows"), fields.keys().next()) {
-            (Some(Value::Array(rows)), None) => rows,
-            (_, Some(other)) => {
-                return Err(Error::invalid(format!("unknown field `{other}`, expected `rows`"), hint));
-            }
-            _ => return Err(Error::invalid("there are no `rows` in the body", hint)),
-        },
-        _ => return Err(Error::invalid("the body is neither an object nor an array", hint)),
-    };
-    let (mut records, mut bad) = (Vec::with_capacity(rows.len()), Vec::new());
-    for (row, value) in rows.iter().enumerate() {
-        let mut out = Vec::with_capacity(64);
-        avro::frame(entry.def.schema_id, &mut out);
-        match avro::encode_row(&entry.reader, value, &mut out) {
-            Ok(()) => records.push(NewRecord { kind: Kind::Event, key: None, value: out }),
-            Err(e) if bad.len() < LISTED => {
-                bad.push(BadRow { row, field: e.field.clone(), message: e.message.clone() });
-            }
-            Err(_) => {}
-        }
-    }
-    let wrong = rows.len() - records.len();
-    if wrong == 0 {
-        Ok(records)
-    } else {
-        Err(Error::Rows { stream: entry.def.name.to_string(), rows: rows.len(), wrong, bad })
-    }
-}
-
-/// Framed records, stored as they are: only the lengths between them are judged here.
-fn frames(body: &Bytes) -> Result<Vec<NewRecord>, Error> {
-    let mut records = Vec::new();
-    let mut rest = &body[..];
-    while !rest.is_empty() {
-        let at = body.len() - rest.len();
-        let broken = || {
-            Error::invalid(
-                format!("frame {} at byte {at} is cut off", records.len()),
-                "before each frame stands its length as four big-endian bytes; FF FF FF FF is a null value",
-            )
-        };
-        let (length, tail) = rest.split_first_chunk::<4>().ok_or_else(broken)?;
-        let length = u32::from_be_bytes(*length);
-        if length == NULL {
-            records.push(NewRecord { kind: Kind::Tombstone, key: None, value: Vec::new() });
-            rest = tail;
-            continue;
-        }
-        let (value, tail) = tail.split_at_checked(length as usize).ok_or_else(broken)?;
-        records.push(NewRecord { kind: Kind::Event, key: None, value: value.to_vec() });
-        rest = tail;
-    }
-    Ok(records)
 }
 
 fn batch(entry: &StreamEntry, headers: &HeaderMap, body: &[u8]) -> Result<Option<Batch>, Error> {
@@ -334,39 +278,4 @@ fn decode(app: &App, reader: &ReaderSchema, value: &[u8]) -> Option<Value> {
     let mut decoder = Decoder::new(reader, &columns);
     decoder.push(&resolution, body).ok()?;
     Some(Value::Object(json::rows(&decoder.finish()).pop()?))
-}
-
-#[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::indexing_slicing)]
-mod tests {
-    use super::*;
-
-    fn framed(parts: &[Option<&[u8]>]) -> Vec<u8> {
-        parts.iter().fold(Vec::new(), |mut out, part| {
-            out.extend(part.map_or(NULL, |p| p.len() as u32).to_be_bytes());
-            out.extend(part.unwrap_or_default());
-            out
-        })
-    }
-
-    #[test]
-    fn frames_are_split_and_stored_as_they_are() {
-        let body = framed(&[Some(b"\0\0\0\0\x01abc"), None, Some(b""), Some(b"garbage")]);
-        let records = frames(&Bytes::from(body)).unwrap();
-        let kinds: Vec<Kind> = records.iter().map(|r| r.kind).collect();
-        assert_eq!(kinds, [Kind::Event, Kind::Tombstone, Kind::Event, Kind::Event]);
-        assert_eq!(records[3].value, b"garbage");
-        assert!(frames(&Bytes::new()).unwrap().is_empty());
-    }
-
-    #[test]
-    fn every_strict_prefix_is_whole_frames_or_refused() {
-        let parts: [Option<&[u8]>; 3] = [Some(b"abc"), None, Some(b"defgh")];
-        let body = framed(&parts);
-        let whole = [0, 7, 11, body.len()];
-        for n in 0..=body.len() {
-            let read = frames(&Bytes::copy_from_slice(&body[..n]));
-            assert_eq!(read.is_ok(), whole.contains(&n), "{n} bytes");
-        }
-    }
 }

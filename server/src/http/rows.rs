@@ -156,7 +156,7 @@ pub async fn show(
     Path((name, version, text)): Path<(String, u32, String)>,
 ) -> Result<Json<KeyRows>, Error> {
     let entry = online(&app, &name, version)?;
-    let key = parse(&entry, &text)?;
+    let key = key::from_alone(&entry.key_schema(), &text)?;
     let view = app.store.view();
     let at = as_of(&view, &entry);
     let found = view.multi_get(&[(entry.def.id, &key)])?.pop().flatten();
@@ -177,17 +177,6 @@ fn online(app: &App, name: &str, version: u32) -> Result<Arc<GroupEntry>, Error>
         format!("{} has no online rows", entry.label()),
         "read its history, or create a version with online_enabled=true",
     ))
-}
-
-/// A key as it stands in a URL: a JSON array, or one value as text.
-fn parse(entry: &GroupEntry, text: &str) -> Result<Vec<u8>, Error> {
-    let schema = entry.key_schema();
-    let array = text.starts_with('[').then(|| serde_json::from_str::<Vec<Value>>(text).ok()).flatten();
-    Ok(match array {
-        Some(values) => key::from_json(&schema, &values)?,
-        None if schema.fields().is_empty() => key::from_text(&schema, &[])?,
-        None => key::from_text(&schema, &[text])?,
-    })
 }
 
 /// A row with the contract's own columns.

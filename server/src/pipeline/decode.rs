@@ -9,11 +9,11 @@ use std::sync::Arc;
 
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use millpond_engine::avro::{Decoder, MAX_BODY, ReaderSchema, parse_frame};
-use millpond_engine::epoch::{Reason, SourceBatch};
+use millpond_engine::epoch::{Delete, Reason, SourceBatch};
 use millpond_engine::time::{Micros, Span};
 
-use super::judge;
 use super::schemas::{Lookup, Schemas, Writer};
+use super::{judge, tombstones};
 use crate::log::{Kind, RecordRef, Records};
 use crate::store::commit::{Accounting, PartitionKey, Quarantined};
 
@@ -29,6 +29,18 @@ pub struct Decode {
     /// The columns read, the event time not nullable.
     schema: SchemaRef,
     max_future_skew: Span,
+    /// Of an ingested group: what the message keys of tombstones are read as.
+    key: Option<Schema>,
+}
+
+/// What one good record is.
+enum Outcome {
+    /// A row in the decoder.
+    Row,
+    /// Nothing but counted.
+    Counted,
+    /// The encoded primary key that a tombstone deletes.
+    Delete(Vec<u8>),
 }
 
 /// What became of a chunk of records.
@@ -38,6 +50,8 @@ pub struct Decoded {
     pub rows: Option<SourceBatch>,
     /// `read`, `quarantined`, `tombstones` and `heartbeats`; the rest is the engine's to say.
     pub counts: Accounting,
+    /// What an ingested group's tombstones delete.
+    pub deletes: Vec<Delete>,
     /// Dead letters, in the order of their offsets.
     pub quarantine: Vec<Quarantined>,
     /// Greatest event time or heartbeat, of what was not quarantined.
@@ -61,12 +75,14 @@ pub enum Failure {
 }
 
 impl Decode {
-    /// Decodes `columns` of a reader schema; the event time is the `event_time`-th of them.
+    /// Decodes `columns` of a reader schema; the event time is the `event_time`-th of them. With a
+    /// `key`, tombstones delete.
     pub fn new(
         reader: &Arc<ReaderSchema>,
         columns: &[usize],
         event_time: usize,
         max_future_skew: Span,
+        key: Option<Schema>,
     ) -> Self {
         let fields: Vec<Arc<Field>> = columns
             .iter()
@@ -86,15 +102,18 @@ impl Decode {
             event_time,
             schema: Arc::new(Schema::new(fields)),
             max_future_skew,
+            key,
         }
     }
 
-    /// Decodes records of one partition, in the order of their offsets.
+    /// Decodes records of one partition, in the order of their offsets. `seen`: the greatest event time
+    /// before them, from which on their tombstones delete.
     pub fn chunk(
         &mut self,
         partition: PartitionKey,
         records: &Records,
         opened_at: Micros,
+        seen: Option<Micros>,
         lookup: &mut dyn FnMut(u32) -> Lookup,
     ) -> Result<Decoded, Failure> {
         self.learn(records, lookup).map_err(Failure::NotYet)?;
@@ -102,15 +121,18 @@ impl Decode {
         let mut out = Decoded {
             rows: None,
             counts: Accounting { read: records.records.len() as u64, ..Accounting::default() },
+            deletes: Vec::new(),
             quarantine: Vec::new(),
             max_event_time: None,
             unknown: BTreeSet::new(),
         };
+        let mut keys = Vec::new();
         let mut rows: Vec<&RecordRef> = Vec::with_capacity(records.records.len());
         for record in &records.records {
             match self.record(records, record, limit, &mut out) {
-                Ok(true) => rows.push(record),
-                Ok(false) => {}
+                Ok(Outcome::Row) => rows.push(record),
+                Ok(Outcome::Delete(key)) => keys.push((record.offset, key)),
+                Ok(Outcome::Counted) => {}
                 Err((reason, detail)) => {
                     out.quarantine.push(dead(partition, records, record, reason, detail));
                 }
@@ -118,6 +140,10 @@ impl Decode {
         }
         self.finish(partition, records, &rows, limit, &mut out).map_err(Failure::Defect)?;
         out.counts.quarantined = out.quarantine.len() as u64;
+        if !keys.is_empty() {
+            let times = out.rows.as_ref().map(|batch| (batch, self.event_time));
+            out.deletes = tombstones::deletes(partition, records, keys, seen, times, limit);
+        }
         Ok(out)
     }
 
@@ -141,14 +167,14 @@ impl Decode {
         Ok(())
     }
 
-    /// One record: a row in the decoder (true), counted (false), or why it is neither.
+    /// One record: what it is, or why it is nothing.
     fn record(
         &mut self,
         records: &Records,
         record: &RecordRef,
         limit: Micros,
         out: &mut Decoded,
-    ) -> Result<bool, (Reason, String)> {
+    ) -> Result<Outcome, (Reason, String)> {
         match record.kind {
             Kind::Heartbeat(None) => Err((
                 Reason::BadHeartbeat,
@@ -160,16 +186,23 @@ impl Decode {
             Kind::Heartbeat(Some(time)) => {
                 out.counts.heartbeats += 1;
                 out.max_event_time = out.max_event_time.max(Some(time));
-                Ok(false)
-            }
-            Kind::Tombstone if record.key.is_none() => {
-                Err((Reason::TombstoneWithoutKey, "a null value needs a message key".to_owned()))
+                Ok(Outcome::Counted)
             }
             Kind::Tombstone => {
+                let Some(key) = records.key(record) else {
+                    let detail = "a null value needs a message key".to_owned();
+                    return Err((Reason::TombstoneWithoutKey, detail));
+                };
+                let outcome = match &self.key {
+                    None => Outcome::Counted,
+                    Some(schema) => Outcome::Delete(
+                        tombstones::key(schema, key).map_err(|detail| (Reason::BadKey, detail))?,
+                    ),
+                };
                 out.counts.tombstones += 1;
-                Ok(false)
+                Ok(outcome)
             }
-            Kind::Event => self.event(records.value(record), out).map(|()| true),
+            Kind::Event => self.event(records.value(record), out).map(|()| Outcome::Row),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use millpond_engine::epoch::{RecordId, SourceBatch};
+use millpond_engine::epoch::{Delete, RecordId, SourceBatch};
 use millpond_engine::time::Micros;
 
 use super::decode::Decoded;
@@ -37,6 +37,7 @@ pub struct Range {
     digest: RangeDigest,
     chunks: Vec<Records>,
     batches: Vec<SourceBatch>,
+    deletes: Vec<Delete>,
 }
 
 impl Gathered {
@@ -61,12 +62,14 @@ impl Gathered {
             digest: RangeDigest::default(),
             chunks: Vec::new(),
             batches: Vec::new(),
+            deletes: Vec::new(),
         });
         for record in &chunk.records {
             range.digest.update(&chunk, record);
         }
         range.to = chunk.records.last().map_or(range.to, |r| r.offset + 1);
         range.batches.extend(decoded.rows);
+        range.deletes.extend(decoded.deletes);
         self.records += chunk.records.len();
         self.bytes += chunk.bytes.len();
         range.chunks.push(chunk);
@@ -88,6 +91,11 @@ impl Gathered {
     /// The batches in the order (source, partition, offset), taken out.
     pub fn take_batches(&mut self) -> Vec<SourceBatch> {
         self.partitions.values_mut().flat_map(|range| std::mem::take(&mut range.batches)).collect()
+    }
+
+    /// The deletes in the same order, taken out.
+    pub fn take_deletes(&mut self) -> Vec<Delete> {
+        self.partitions.values_mut().flat_map(|range| std::mem::take(&mut range.deletes)).collect()
     }
 
     /// The ranges for the journal, in order.
@@ -140,6 +148,7 @@ mod tests {
         let read = offsets.len() as u64;
         let decoded = Decoded {
             rows: None,
+            deletes: Vec::new(),
             counts: Accounting { read, ..Accounting::default() },
             quarantine: Vec::new(),
             max_event_time: None,

@@ -101,11 +101,14 @@ fn ingested(group: &GroupEntry) -> Option<Upsert> {
 fn decode(group: &GroupEntry, index: u16, stream: &Stream) -> Option<Decode> {
     let at = usize::from(index);
     let reader = group.readers.get(at)?;
-    let (columns, event_time) = match &group.query {
-        Some(query) => query.sources.get(at).map(|source| (source.columns.clone(), source.event_time))?,
-        None => ((0..reader.arrow().fields().len()).collect(), reader.event_time()?),
+    let (columns, event_time, key) = match &group.query {
+        Some(query) => query.sources.get(at).map(|s| (s.columns.clone(), s.event_time, None))?,
+        None => {
+            let all = (0..reader.arrow().fields().len()).collect();
+            (all, reader.event_time()?, Some(group.key_schema()))
+        }
     };
-    Some(Decode::new(reader, &columns, event_time, stream.max_future_skew))
+    Some(Decode::new(reader, &columns, event_time, stream.max_future_skew, key))
 }
 
 fn start(group: &GroupEntry, index: u16) -> &[i64] {

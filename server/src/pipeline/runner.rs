@@ -159,6 +159,7 @@ impl Pipeline {
         let mut gathered = self.open_epoch();
         let mut first = None;
         for source in &mut self.sources {
+            source.open_epoch();
             source.decode.forget_unknown();
             if let Err(stop) = source.recount(gathered.opened_at) {
                 return Harvest { gathered, stop: Some(stop) };
@@ -420,8 +421,9 @@ fn apply(
     let partition = PartitionKey { source: source.index, partition: chunk.partition };
     let Chunk { partition: number, mut records } = chunk;
     let mut lookup = |id| lookup(id);
+    let (opened_at, seen) = (gathered.opened_at, source.seen(number));
     let mut halt = None;
-    let mut decoded = match source.decode.chunk(partition, &records, gathered.opened_at, &mut lookup) {
+    let mut decoded = match source.decode.chunk(partition, &records, opened_at, seen, &mut lookup) {
         Ok(decoded) => decoded,
         Err(failure) => return Err(not_taken(source, Chunk { partition: number, records }, failure)),
     };
@@ -432,7 +434,7 @@ fn apply(
         halt = Some(bad_record(number, bad.offset, &bad.detail));
         let rest = records.split_off(bad.offset);
         source.put_back(Chunk { partition: number, records: rest });
-        decoded = match source.decode.chunk(partition, &records, gathered.opened_at, &mut lookup) {
+        decoded = match source.decode.chunk(partition, &records, opened_at, seen, &mut lookup) {
             Ok(decoded) => decoded,
             Err(failure) => return Err(not_taken(source, Chunk { partition: number, records }, failure)),
         };

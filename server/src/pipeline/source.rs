@@ -33,6 +33,8 @@ pub struct Source {
     /// Where the group begins to read, by partition; 0 for partitions that came later.
     pub start: Vec<i64>,
     cursors: Vec<Cursor>,
+    /// Greatest event time or heartbeat of all partitions when the epoch was opened.
+    seen: Option<Micros>,
     recount_at: std::time::Instant,
 }
 
@@ -75,6 +77,7 @@ impl Source {
             progress: Vec::new(),
             start: start.to_vec(),
             cursors: Vec::new(),
+            seen: None,
             recount_at: std::time::Instant::now() + RECOUNT,
         };
         let count = source.reader.partitions()?;
@@ -177,6 +180,17 @@ impl Source {
             }
             cursor.pending = records;
         }
+    }
+
+    /// An epoch begins: remembers how far event time has come.
+    pub fn open_epoch(&mut self) {
+        self.seen = self.progress.iter().filter_map(|p| p.max_event_time).max();
+    }
+
+    /// The greatest event time or heartbeat before what a partition gives next. Of the other partitions
+    /// only what earlier epochs saw: how far they are read within this one is chance.
+    pub fn seen(&self, partition: u32) -> Option<Micros> {
+        self.seen.max(self.progress.get(partition as usize).and_then(|p| p.max_event_time))
     }
 
     /// A chunk was applied.

@@ -45,8 +45,10 @@ pub fn step(
     epoch: Epoch,
 ) -> Result<EpochCommit, Stop> {
     let batches = gathered.take_batches();
+    let deletes = gathered.take_deletes();
     let output = engine.apply(&Input {
         batches: &batches,
+        deletes: &deletes,
         watermark: epoch.watermarks.pipeline,
         finished: epoch.finishes.is_some(),
         cursor: committed.cursor.clone(),

@@ -4,4 +4,5 @@
 mod faults;
 mod oracle;
 mod time;
+mod tombstones;
 mod world;

@@ -5,6 +5,7 @@
 mod access;
 mod documents;
 mod harness;
+mod ingested;
 mod main_job;
 mod refusals;
 mod vectors;

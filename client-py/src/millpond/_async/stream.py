@@ -8,8 +8,8 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime
 from typing import Any
 
-from .. import _errors, _frames
-from .._batches import encoded_batches, json_batches
+from .. import _errors, _frames, _types
+from .._batches import encoded_batches, json_batches, tombstone_batches
 from .._models import Accounting, Column, Json
 from .._time import AsyncLock, Instant, parse_optional, rfc3339
 from .transport import AsyncTransport
@@ -104,6 +104,25 @@ class AsyncStream:
             UnreachableError: no reply in spite of repeats: the rows may or may not be stored.
         """
         batches = json_batches(_frames.rows_of(rows, self.columns))
+        return await self._send(batches, "application/json", partition, producer_id, sequence)
+
+    async def append_tombstones(
+        self,
+        keys: Iterable[Any],
+        *,
+        partition: int | None = None,
+        producer_id: str | None = None,
+        sequence: int | None = None,
+    ) -> str:
+        """Append records of a message key and no value; see `FeatureGroup.commit_delete_record`.
+
+        Args:
+            keys: primary keys: one value each, or a sequence in key order for a compound key.
+            partition: as in `append`.
+            producer_id: as in `append`.
+            sequence: as in `append`.
+        """
+        batches = tombstone_batches([_types.to_json(key) for key in keys])
         return await self._send(batches, "application/json", partition, producer_id, sequence)
 
     async def append_encoded(

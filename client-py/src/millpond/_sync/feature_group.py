@@ -246,7 +246,9 @@ class FeatureGroup:
             key: the primary key; for a compound one a sequence in its order.
         """
         parts = list(key) if isinstance(key, (list, tuple)) else [key]
-        text = str(parts[0]) if len(parts) == 1 else json.dumps([_types.to_json(p) for p in parts])
+        text = str(_types.to_json(parts[0]))
+        if len(parts) != 1 or text.startswith("["):  # which would be read as a compound key
+            text = json.dumps([_types.to_json(p) for p in parts])
         reply = self._transport.json("GET", self._path(f"/rows/{urllib.parse.quote(text, safe='')}"))
         latest, previous = (
             None if reply[w] is None else self._decoded(reply[w]) for w in ("latest", "previous")
@@ -277,22 +279,44 @@ class FeatureGroup:
             UnsupportedError: the group is derived by SQL: append to its streams.
         """
         del write_options
-        if self.sql is not None:
-            names = ", ".join(str(s["stream"]) for s in self._raw.get("sources", []))
-            raise _errors.UnsupportedError(
-                f"feature group {self.name} is derived by SQL: rows cannot be inserted",
-                hint=f"Append events to what it reads: {names}.",
-            )
         if overwrite or operation != "upsert":
             raise _errors.UnsupportedError(
                 "only upsert is supported", hint="leave overwrite and operation out"
             )
-        if self._log is None:
-            name = self._raw["sources"][0]["stream"]
-            self._log = Stream(
-                self._transport, self._transport.json("GET", f"/api/v1/streams/{name}")
-            )
-        position = self._log.append(features)
+        position = (self._own_log()).append(features)
+        if wait:
+            self.wait(position)
+        return position
+
+    def commit_delete_record(
+        self, delete_df: Any, write_options: Json | None = None, *, wait: bool = False
+    ) -> str:
+        """Delete the rows of these keys from a group without SQL; returns the position after them.
+
+        From the greatest event time that was inserted before, the keys have no value: vectors say
+        "deleted", and training data has none from that time on. The history keeps what was, and a
+        row with `_op` "delete". A row inserted later with a later event time is a value again.
+
+        Args:
+            delete_df: rows as `insert` takes them; only the primary key's columns are looked at.
+            write_options: accepted.
+            wait: return only when the rows are gone.
+
+        Raises:
+            UnsupportedError: the group is derived by SQL.
+            InvalidRequestError: a row lacks a column of the primary key.
+        """
+        del write_options
+        log = self._own_log()
+        rows = _frames.rows_of(delete_df, self.features)
+        for row in rows:
+            missing = [name for name in self.primary_key if row.get(name) is None]
+            if missing:
+                raise _errors.InvalidRequestError(
+                    f"a row to delete has no {', '.join(missing)}",
+                    hint=f"give the primary key: {', '.join(self.primary_key)}",
+                )
+        position = log.append_tombstones([[row[name] for name in self.primary_key] for row in rows])
         if wait:
             self.wait(position)
         return position
@@ -309,6 +333,19 @@ class FeatureGroup:
         """
         params = {"purge": purge, "force": force}
         self._transport.json("DELETE", self._path(), params=params, timeout=120)
+
+    def _own_log(self) -> Stream:
+        if self.sql is not None:
+            names = ", ".join(str(s["stream"]) for s in self._raw.get("sources", []))
+            raise _errors.UnsupportedError(
+                f"feature group {self.name} is derived by SQL: rows cannot be inserted or deleted",
+                hint=f"Append events to what it reads: {names}.",
+            )
+        if self._log is None:
+            name = self._raw["sources"][0]["stream"]
+            raw = self._transport.json("GET", f"/api/v1/streams/{name}")
+            self._log = Stream(self._transport, raw)
+        return self._log
 
     def _decoded(self, row: Json) -> Json:
         types = {**{c.name: c.type for c in self.features}, **_META}

@@ -158,7 +158,7 @@ fn run(
         let (batches, records) = feed.batches(events, chunk);
         let watermark = Micros(watermark * SECOND);
         let finished = false;
-        let input = Input { batches: &batches, watermark, finished, cursor, max_rows };
+        let input = Input { batches: &batches, deletes: &[], watermark, finished, cursor, max_rows };
         let output = engine.apply(&input).unwrap();
         store(&mut stored, &output);
         cursor = output.cursor.clone();
@@ -384,8 +384,14 @@ fn batches_with_other_columns_are_refused() {
     let batch = |source| SourceBatch { source, partition: 0, offsets: vec![], rows: rows.clone() };
     for batch in [batch(0), batch(1)] {
         let batches = [batch];
-        let input =
-            Input { batches: &batches, watermark: Micros(0), finished: false, cursor: None, max_rows: 1 };
+        let input = Input {
+            batches: &batches,
+            deletes: &[],
+            watermark: Micros(0),
+            finished: false,
+            cursor: None,
+            max_rows: 1,
+        };
         assert!(matches!(engine.apply(&input), Err(Error::Contract(_))));
     }
 }

@@ -1,14 +1,14 @@
-//! Ingested groups: each record is a row.
+//! Ingested groups: each record is a row, each tombstone a row that says there is no value.
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, TimestampMicrosecondArray, new_null_array};
 use arrow::datatypes::{SchemaRef, TimestampMicrosecondType};
 use datafusion::error::DataFusionError;
 
 use super::plan::plain;
 use super::windowed::cast;
-use super::{Counts, Emitted, Error, Input, Op, Output, Reason, RecordId, Rejected};
+use super::{Counts, Delete, Emitted, Error, Input, Op, Output, Reason, RecordId, Rejected};
 use crate::key;
 use crate::time::Micros;
 
@@ -37,6 +37,7 @@ struct Row {
     event_time: Micros,
     key: Vec<u8>,
     record: RecordId,
+    op: Op,
     batch: usize,
     row: usize,
 }
@@ -70,6 +71,14 @@ impl Upserting {
         for (number, batch) in input.batches.iter().enumerate() {
             self.judge(number, batch, &mut rows, &mut output)?;
         }
+        rows.extend(input.deletes.iter().enumerate().map(|(row, delete)| Row {
+            event_time: delete.event_time,
+            key: delete.key.clone(),
+            record: delete.record,
+            op: Op::Delete,
+            batch: input.batches.len(),
+            row,
+        }));
         self.watermark = self.watermark.max(input.watermark);
         output.watermark = self.watermark;
         output.closed_to = self.watermark;
@@ -78,7 +87,7 @@ impl Upserting {
             let features = self.features(input, &rows)?;
             output.rows.push(Emitted {
                 event_times: rows.iter().map(|r| r.event_time).collect(),
-                ops: vec![Op::Upsert; rows.len()],
+                ops: rows.iter().map(|r| r.op).collect(),
                 first: vec![true; rows.len()],
                 keys: rows.into_iter().map(|r| r.key).collect(),
                 features,
@@ -134,20 +143,23 @@ impl Upserting {
             output.counts_of(batch.source).applied += 1;
             let mut key = Vec::with_capacity(16);
             encoder.append(row, &mut key);
-            rows.push(Row { event_time: Micros(times.value(row)), key, record, batch: number, row });
+            let event_time = Micros(times.value(row));
+            rows.push(Row { event_time, key, record, op: Op::Upsert, batch: number, row });
         }
         Ok(())
     }
 
     fn features(&self, input: &Input<'_>, rows: &[Row]) -> Result<RecordBatch, Error> {
         let places: Vec<(usize, usize)> = rows.iter().map(|r| (r.batch, r.row)).collect();
+        let deleted = self.deleted(input.deletes)?;
         let columns = self
             .group
             .features
             .iter()
             .zip(self.group.output.fields())
-            .map(|(at, field)| {
-                let parts = input
+            .zip(deleted)
+            .map(|((at, field), deleted)| {
+                let mut parts = input
                     .batches
                     .iter()
                     .map(|b| {
@@ -156,15 +168,39 @@ impl Upserting {
                         Ok(cast(column, field.data_type())?)
                     })
                     .collect::<Result<Vec<_>, Error>>()?;
+                parts.push(deleted);
                 let parts: Vec<&dyn Array> = parts.iter().map(AsRef::as_ref).collect();
                 Ok(arrow::compute::interleave(&parts, &places).map_err(DataFusionError::from)?)
             })
             .collect::<Result<Vec<_>, Error>>()?;
         super::stage::batch(&self.group.output, columns, rows.len())
     }
+
+    /// What the rows of tombstones hold: the key and the event time; all else is null.
+    fn deleted(&self, deletes: &[Delete]) -> Result<Vec<ArrayRef>, Error> {
+        let keys = key::decode(deletes.iter().map(|d| d.key.as_slice()), &self.key_schema)
+            .map_err(|e| Error::Contract(e.to_string()))?;
+        let times = TimestampMicrosecondArray::from_iter_values(deletes.iter().map(|d| d.event_time.0));
+        let times: ArrayRef = Arc::new(times.with_timezone("UTC"));
+        self.group
+            .features
+            .iter()
+            .zip(self.group.output.fields())
+            .map(|(at, field)| {
+                let known = match self.group.key.iter().position(|k| k == at) {
+                    Some(key) => keys.get(key),
+                    None if *at == self.group.event_time => Some(&times),
+                    None => None,
+                };
+                let null = || Ok(new_null_array(field.data_type(), deletes.len()));
+                known.map_or_else(null, |known| Ok(cast(known, field.data_type())?))
+            })
+            .collect()
+    }
 }
 
-/// The last record of each (event time, key), in that order; the others count as superseded.
+/// The last record of each (event time, key), in that order; the others count as superseded, if they
+/// are not tombstones, which are counted already.
 fn newest(mut rows: Vec<Row>, counts: &mut [Counts]) -> Vec<Row> {
     rows.sort_unstable_by(|a, b| (a.event_time, &a.key, a.record).cmp(&(b.event_time, &b.key, b.record)));
     let mut kept: Vec<Row> = Vec::with_capacity(rows.len());
@@ -173,7 +209,9 @@ fn newest(mut rows: Vec<Row>, counts: &mut [Counts]) -> Vec<Row> {
             && last.event_time == row.event_time
             && last.key == row.key
         {
-            if let Some(counts) = counts.get_mut(usize::from(last.record.source)) {
+            if last.op == Op::Upsert
+                && let Some(counts) = counts.get_mut(usize::from(last.record.source))
+            {
                 counts.applied -= 1;
                 counts.superseded += 1;
             }

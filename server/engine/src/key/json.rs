@@ -50,6 +50,17 @@ pub fn from_text(schema: &Schema, values: &[&str]) -> Result<Vec<u8>, Error> {
     from_json(schema, &values)
 }
 
+/// The key as it stands alone, in a URL or as the key of a message: one value as text, or a JSON array
+/// of the values in key order (which a text that is itself a JSON array must come in).
+pub fn from_alone(schema: &Schema, text: &str) -> Result<Vec<u8>, Error> {
+    let array = text.starts_with('[').then(|| serde_json::from_str::<Vec<Value>>(text).ok()).flatten();
+    match array {
+        Some(values) => from_json(schema, &values),
+        None if schema.fields().is_empty() => from_text(schema, &[]),
+        None => from_text(schema, &[text]),
+    }
+}
+
 fn put(field: &Field, value: &Value, out: &mut Vec<u8>) -> Result<(), Error> {
     let wrong = |wanted: &str| Error::Mismatch {
         column: field.name().clone(),

@@ -58,6 +58,7 @@ pub fn run(scenario: &Scenario, restarts: bool) -> Result<(), String> {
         let previous = store.watermark.unwrap_or(Micros::MIN);
         let input = Input {
             batches: &batches,
+            deletes: &[],
             watermark: watermark::of_pipeline(previous, &[of_source], clock),
             finished,
             cursor: store.cursor.clone(),

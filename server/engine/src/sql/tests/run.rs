@@ -37,8 +37,14 @@ pub(super) fn epoch(sql: &str, table: &Table<'_>, rows: &RecordBatch) -> Output 
     let offsets = (0..rows.num_rows() as i64).collect();
     let batch = SourceBatch { source: 0, partition: 0, offsets, rows };
     let mut engine = Engine::restore(query, Span(0), Micros::MIN, std::iter::empty()).unwrap();
-    let input =
-        Input { batches: &[batch], watermark: Micros::MIN, finished: true, cursor: None, max_rows: 10_000 };
+    let input = Input {
+        batches: &[batch],
+        deletes: &[],
+        watermark: Micros::MIN,
+        finished: true,
+        cursor: None,
+        max_rows: 10_000,
+    };
     engine.apply(&input).unwrap()
 }
 
@@ -84,8 +90,14 @@ pub(super) fn at_once_and_one_by_one(sql: &str, rows: &RecordBatch) -> (Vec<Stri
         let batch =
             SourceBatch { source: 0, partition: 0, offsets: vec![row as i64], rows: rows_read.slice(row, 1) };
         let finished = row + 1 == rows_read.num_rows();
-        let input =
-            Input { batches: &[batch], watermark: Micros::MIN, finished, cursor: None, max_rows: 10_000 };
+        let input = Input {
+            batches: &[batch],
+            deletes: &[],
+            watermark: Micros::MIN,
+            finished,
+            cursor: None,
+            max_rows: 10_000,
+        };
         let output = engine.apply(&input).unwrap();
         for change in &output.state {
             if let StateChange::Put(put) = change {
