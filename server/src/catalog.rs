@@ -120,8 +120,7 @@ impl Catalog {
         version(spec.version)?;
         let mut result = None;
         self.write(|next| {
-            let id = ViewId(self.store.next_id()?);
-            let (def, groups) = view::define(spec, id, now, &|g| next.group(g.name.as_str(), g.version))?;
+            let (def, groups) = view::define(spec, now, &|g| next.group(g.name.as_str(), g.version))?;
             if let Ok(existing) = next.view(spec.name.as_str(), spec.version) {
                 if existing.def.definition_hash != def.definition_hash {
                     return Err(view_conflict(&existing.def, &def));
@@ -129,7 +128,8 @@ impl Catalog {
                 result = Some((existing, false));
                 return Ok(());
             }
-            let entry = Arc::new(ViewEntry::new(def, groups)?);
+            let id = ViewId(self.store.next_id()?);
+            let entry = Arc::new(ViewEntry::new(FeatureView { id, ..def }, groups)?);
             self.store.put_definition(Kind::View, spec.name.as_str(), spec.version, &json(&entry.def)?)?;
             next.insert_view(Arc::clone(&entry));
             result = Some((entry, true));

@@ -23,8 +23,26 @@ impl App {
         let streams = match (&spec.sql, &existing) {
             (Some(sql), _) => self.sources_of(sql)?,
             (None, Some(existing)) => self.catalog.snapshot().sources(&existing.def)?,
-            (None, None) => vec![self.own_stream(&spec).await?],
+            (None, None) => {
+                let (stream, created) = self.own_stream(&spec).await?;
+                let made = self.group_over(spec, None, vec![Arc::clone(&stream)]).await;
+                if made.is_err() && created {
+                    // A group that is refused leaves no log behind: the mended definition may want another.
+                    self.drop_log(stream.def.name.as_str())?;
+                }
+                return made;
+            }
         };
+        self.group_over(spec, existing, streams).await
+    }
+
+    /// The group of `spec` over its streams.
+    async fn group_over(
+        &self,
+        spec: GroupSpec,
+        existing: Option<Arc<GroupEntry>>,
+        streams: Vec<Arc<StreamEntry>>,
+    ) -> Result<(Arc<GroupEntry>, bool), Error> {
         let time = one_time(&streams)?;
         check(&spec)?;
         let def = self.define(&spec, existing.as_deref(), &streams, time).await?;
@@ -37,7 +55,10 @@ impl App {
             }
             return Ok((existing, false));
         }
-        let planned = GroupEntry { def: FeatureGroup { definition_hash: hash, ..planned.def }, ..planned };
+        // Only now: what is refused, or exists, uses up no identity.
+        let id = GroupId(self.catalog.next_id()?);
+        let def = FeatureGroup { id, definition_hash: hash, ..planned.def };
+        let planned = GroupEntry { def, ..planned };
         let entry = self.catalog.put_group(planned)?;
         self.start_group(&entry)?;
         Ok((entry, true))
@@ -87,8 +108,7 @@ impl App {
         self.store.drop_group(id)?;
         if entry.def.sql.is_none() {
             for stream in &entry.def.sources {
-                let stream = self.catalog.drop_stream(stream.name.as_str())?;
-                self.store.drop_log(stream.def.id)?;
+                self.drop_log(stream.name.as_str())?;
             }
         }
         Ok(())
@@ -148,10 +168,7 @@ impl App {
             None => "window_end".to_owned(),
         };
         Ok(FeatureGroup {
-            id: GroupId(match known {
-                Some(def) => def.id.0,
-                None => self.catalog.next_id()?,
-            }),
+            id: known.map_or(GroupId(0), |d| d.id),
             uuid: known.map_or_else(Uuid::new_v4, |d| d.uuid),
             name: spec.name.clone(),
             version: spec.version,

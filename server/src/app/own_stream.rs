@@ -2,15 +2,17 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, Schema};
+use millpond_engine::avro::ReaderSchema;
+use millpond_engine::key;
 use serde_json::{Value, json};
 
-use super::{App, Error};
+use super::{App, Error, streams};
 use crate::catalog::{Error as CatalogError, FeatureSpec, GroupSpec, Name, StreamEntry, StreamSpec, types};
 
 impl App {
-    /// Creates the log of an ingested group: the stream `<name>_<version>`, or the group's topic.
-    pub(super) async fn own_stream(&self, spec: &GroupSpec) -> Result<Arc<StreamEntry>, Error> {
+    /// The log of an ingested group: the stream `<name>_<version>`, or the group's topic. True: it is new.
+    pub(super) async fn own_stream(&self, spec: &GroupSpec) -> Result<(Arc<StreamEntry>, bool), Error> {
         let missing = |field: &'static str, hint: &str| {
             CatalogError::invalid(
                 field,
@@ -38,6 +40,7 @@ impl App {
                 .into());
             }
         };
+        check(&schema, &key, &event_time)?;
         let name = format!("{}_{}", spec.name, spec.version);
         let name = Name::try_from(name)
             .map_err(|e| CatalogError::invalid("name", e.to_string(), "choose a shorter name"))?;
@@ -56,8 +59,25 @@ impl App {
             time: spec.time.unwrap_or_default(),
             on_bad_record: crate::catalog::OnBadRecord::Quarantine,
         };
-        Ok(self.stream_for_group(stream).await?.0)
+        self.stream_for_group(stream).await
     }
+}
+
+/// Checks what the group asks of its schema before anything is registered or created for it.
+fn check(schema: &Value, key: &[String], event_time: &str) -> Result<(), CatalogError> {
+    let reader = ReaderSchema::parse(&streams::schema_text(schema), Some((event_time, None)))?;
+    let refused = |message: String| {
+        let names: Vec<&str> = reader.arrow().fields().iter().map(|f| f.name().as_str()).collect();
+        let hint =
+            format!("name columns of integers, text, dates or timestamps; there are {}", names.join(", "));
+        CatalogError::invalid("primary_key", message, hint)
+    };
+    let column = |name: &String| {
+        let found = reader.arrow().fields().find(name).map(|(_, field)| Arc::clone(field));
+        found.ok_or_else(|| refused(format!("there is no column {name}")))
+    };
+    let columns = key.iter().map(column).collect::<Result<Vec<_>, _>>()?;
+    key::check(&Schema::new(columns)).map_err(|e| refused(e.to_string()))
 }
 
 /// An Avro record of the columns: key and event time required, the rest nullable.

@@ -109,10 +109,13 @@ impl App {
     /// Drops a stream that no group reads, with its embedded log; a topic is left alone.
     pub async fn drop_stream(&self, name: &str) -> Result<(), Error> {
         let _turn = self.creating.lock().await;
+        self.drop_log(name)
+    }
+
+    /// The same, for a caller that has its turn already.
+    pub(super) fn drop_log(&self, name: &str) -> Result<(), Error> {
         let entry = self.catalog.drop_stream(name)?;
-        if entry.def.topic.is_none() {
-            self.store.drop_log(entry.def.id)?;
-        }
+        self.store.drop_log(entry.def.id)?;
         Ok(())
     }
 
@@ -160,7 +163,7 @@ fn parse(spec: &StreamSpec, schema: &str) -> Result<ReaderSchema, CatalogError> 
 }
 
 /// A schema may come as JSON or as text that holds JSON, as registry clients send it.
-fn schema_text(schema: &Value) -> String {
+pub(super) fn schema_text(schema: &Value) -> String {
     match schema {
         Value::String(text) if text.trim_start().starts_with(['{', '"', '[']) => text.clone(),
         other => other.to_string(),

@@ -11,10 +11,9 @@ use super::{
     hash,
 };
 
-/// Makes a view of a query. `group` finds a group by name and version.
+/// Makes a view of a query, without an identity yet. `group` finds a group by name and version.
 pub fn define(
     spec: &ViewSpec,
-    id: ViewId,
     now: Micros,
     group: &dyn Fn(&super::GroupRef) -> Result<Arc<GroupEntry>, Error>,
 ) -> Result<(FeatureView, Vec<Arc<GroupEntry>>), Error> {
@@ -38,7 +37,7 @@ pub fn define(
         }
     }
     let mut view = FeatureView {
-        id,
+        id: ViewId(0),
         uuid: Uuid::new_v4(),
         name: spec.name.clone(),
         version: spec.version,

@@ -103,3 +103,24 @@ async fn tombstones_that_are_no_keys_are_named_and_nothing_is_appended() {
     let records = server.get("/api/v1/streams/profile_1/records").await.ok();
     assert_eq!(records["records"], json!([]));
 }
+
+#[tokio::test]
+async fn what_exists_or_is_refused_uses_up_no_identity_and_leaves_no_log() {
+    let server = Server::start().await;
+    let refused = json!({"name": "profile", "primary_key": ["score"], "event_time": "ts", "features": [
+        {"name": "score", "type": "double"}, {"name": "ts", "type": "timestamp"}
+    ]});
+    let reply = server.post("/api/v1/feature-groups", refused).await;
+    assert_eq!(reply.error(), (400, "invalid_request".to_owned()), "a key that is a float");
+    assert_eq!(server.get("/api/v1/streams").await.ok()["streams"], json!([]));
+    for _ in 0..3 {
+        group(&server, &["user_id"]).await;
+    }
+    let sql = "SELECT user_id, MEDIAN(score) OVER () AS m FROM profile_1";
+    assert_eq!(server.post("/api/v1/feature-groups", json!({"name": "g", "sql": sql})).await.status, 422);
+    let log = server.get("/api/v1/streams/profile_1").await.ok();
+    let id = log["id"].as_u64().unwrap();
+    let of = async |path: &str| server.get(path).await.ok()["id"].clone();
+    assert_eq!(of("/api/v1/feature-groups/profile/1").await, json!(id + 1));
+    assert_eq!(server.events("live").await["id"], json!(id + 3), "the view's is the one between");
+}
