@@ -117,3 +117,44 @@ def test_a_topic_of_another_engine_with_tombstones(make_server, kafka, name):
     assert log.quarantine_counts() == {"bad_key": 1, "tombstone_without_key": 1}
     (account,) = log.accounting()
     assert (account.read, account.applied, account.tombstones, account.quarantined) == (7, 3, 2, 2)
+
+
+def read(query, **options):
+    rows = query.read(dataframe_type="python", **options)
+    return sorted((r["user_id"], r["score"]) for r in rows)
+
+
+def test_filtered_reads(fs, name):
+    group = make_group(fs, name)
+    group.insert([row("a", 0, 0.5), row("b", 1, None, 2), row("a", 2, 1.5, 3)], wait=True)
+    score, visits, at, user = (group[c] for c in ("score", "visits", "at", "user_id"))
+    assert read(group.filter(score > 0.5)) == [("a", 1.5)]
+    assert read(group.filter((score >= 0.5) & (visits < 3))) == [("a", 0.5)]
+    assert read(group.filter((visits == 2) | (visits != 3))) == [("a", 0.5), ("b", None)]
+    assert read(group.filter(score.is_null())) == [("b", None)]
+    assert read(group.filter(~score.is_null())) == [("a", 0.5), ("a", 1.5)]
+    assert read(group.filter(user.isin(["a", "x"]) & (at <= NOON))) == [("a", 0.5)]
+    assert read(group.filter(user.like("%b%"))) == [("b", None)]
+    assert read(group.filter(score > visits)) == []
+    assert read(group.filter(visits > 1), online=True) == [("a", 1.5), ("b", None)]
+    frame = group.select(["visits", "score"]).filter(user == "a").read(start_time=NOON + timedelta(minutes=1))
+    assert isinstance(frame, pd.DataFrame)
+    assert frame.to_dict("records") == [{"visits": 3, "score": 1.5}]
+    assert len(group.select_all().show(2)) == 2
+    with pytest.raises(millpond.InvalidRequestError, match="score"):
+        read(group.filter(score > "high"))
+
+
+def test_reads_as_of_an_instant(fs, name):
+    group = make_group(fs, name)
+    for minute in range(3):
+        group.insert([row("a", minute, float(minute))], wait=True)
+    then = sorted(r["_available_at"] for r in group.read(dataframe_type="python"))
+    assert read(group.as_of(then[1])) == [("a", 0.0), ("a", 1.0)]
+    assert read(group.as_of(then[1], exclude_until=then[0])) == [("a", 1.0)]
+    assert read(group.select(["user_id", "score"]).as_of(then[0].isoformat())) == [("a", 0.0)]
+    frame = group.read(wallclock_time=then[1], dataframe_type="python")
+    assert sorted(r["score"] for r in frame) == [0.0, 1.0]
+    assert group.read(wallclock_time=NOON - timedelta(days=1), dataframe_type="python") == []
+    with pytest.raises(millpond.UnsupportedError, match="online store"):
+        group.read(wallclock_time=then[1], online=True)

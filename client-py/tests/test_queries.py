@@ -111,3 +111,33 @@ def test_what_exists_is_not_created(fs):
     fg = fs.get_feature_group("ctr_5min")
     with pytest.raises(millpond.ConflictError, match="exists already"):
         fs.create_feature_view("ctr_fv", fg.select_all())
+
+
+def test_filters_are_for_reading(fs):
+    fg = fs.get_feature_group("ctr_5min")
+    query = fg.select(["ctr"]).filter(fg["clicks"] > 5).filter(fg["user_id"] == "a")
+    assert query.features == ("ctr",)
+    for refused in (query, fg.as_of("2024-05-01"), fg.select_all().limit(3)):
+        with pytest.raises(millpond.UnsupportedError, match="feature view"):
+            fs.get_or_create_feature_view("v", refused)
+    joined = fg.select(["ctr"]).join(fg.select(["clicks"]), prefix="p_")
+    with pytest.raises(millpond.UnsupportedError, match="joins groups"):
+        joined.read()
+    with pytest.raises(millpond.UnsupportedError, match="online store"):
+        fg.as_of("2024-05-01").read(online=True)
+
+
+def test_what_is_no_filter_is_said_to_be_none(fs):
+    fg = fs.get_feature_group("ctr_5min")
+    with pytest.raises(millpond.InvalidRequestError, match="neither true nor false"):
+        fg.filter(fg["clicks"] > 5 and fg["clicks"] < 9)
+    with pytest.raises(millpond.InvalidRequestError, match="is_null"):
+        fg.filter(fg["clicks"] == None)  # noqa: E711
+    with pytest.raises(millpond.NotFoundError, match="'clikcs'"):
+        fg["clikcs"]
+
+
+def test_columns_are_equal_by_value():
+    one, other = millpond.Column("a", "int"), millpond.Column("a", "bigint")
+    assert one == millpond.Column("a", "int")
+    assert (one != other, one in [other], len({one, other})) == (True, False, 2)

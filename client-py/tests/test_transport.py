@@ -207,3 +207,31 @@ def test_the_asynchronous_client_does_the_same():
 
     assert asyncio.run(run()) == "p"
     assert json.loads(server.requests[1].content) == {"rows": [{"user_id": "a", "ts": 1}]}
+
+
+GROUP = {"name": "g", "version": 1, "primary_key": ["k"], "event_time": "ts", "columns": []}
+
+
+@pytest.mark.parametrize("lost", [httpx.ReadTimeout("slow"), httpx.Response(502, text="proxy")])
+def test_what_a_lost_try_created_is_created(lost):
+    server = Server(lost, httpx.Response(200, json=GROUP))
+    assert server.store().create_feature_group("g", sql="SELECT 1").name == "g"
+    assert server.requests[0].content == server.requests[1].content
+    server = Server(lost, httpx.Response(200, json={"name": "v", "version": 1}))
+    assert server.store().create_feature_view("v", millpond.Query(("g", 1))).name == "v"
+
+
+@pytest.mark.parametrize("lost", [None, httpx.ConnectError("refused"), refusal(429, "too_many_requests")])
+def test_what_another_one_created_exists(lost):
+    replies = [httpx.Response(200, json=GROUP), httpx.Response(200, json={"name": "v", "version": 1})]
+    server = Server(*[lost][: lost is not None], *replies)
+    with pytest.raises(millpond.ConflictError, match="exists already"):
+        server.store().create_feature_group("g", sql="SELECT 1")
+    with pytest.raises(millpond.ConflictError, match="exists already"):
+        server.store().create_feature_view("v", millpond.Query(("g", 1)))
+
+
+def test_another_definition_is_a_conflict_even_after_a_lost_try():
+    server = Server(httpx.ReadTimeout("slow"), refusal(409, "conflict"))
+    with pytest.raises(millpond.ConflictError):
+        server.store().create_feature_group("g", sql="SELECT 1")

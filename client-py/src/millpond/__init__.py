@@ -33,6 +33,7 @@ from ._errors import (
     UnreachableError,
     UnsupportedError,
 )
+from ._filter import Filter
 from ._models import Accounting, Column, Feature, Status, Vector
 from ._query import Query
 from ._sync import Connection, FeatureGroup, FeatureStore, FeatureView, Stream, login
@@ -54,6 +55,7 @@ __all__ = [
     "FeatureGroup",
     "FeatureStore",
     "FeatureView",
+    "Filter",
     "ForbiddenError",
     "GoneError",
     "InternalServerError",

@@ -2,22 +2,37 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from datetime import datetime
 from typing import Any
 
+from ._filter import Comparable
 from ._time import parse_optional
 
 Json = dict[str, Any]
 
 
-@dataclass(frozen=True)
-class Column:
-    """A column of a stream, feature group or view: name, type (see `millpond._types`), nullability."""
+@dataclass(frozen=True, eq=False)
+class Column(Comparable):
+    """A column of a stream, feature group or view: name, type (see `millpond._types`), nullability.
+
+    Compared with a value it makes a filter: `group["clicks"] > 5`.
+    """
 
     name: str
     type: str
     nullable: bool = True
+
+    def __eq__(self, other: object) -> Any:
+        if isinstance(other, Column):
+            return type(self) is type(other) and astuple(self) == astuple(other)
+        return self.equals(other)
+
+    def __ne__(self, other: object) -> Any:
+        return not self == other if isinstance(other, Column) else ~self.equals(other)
+
+    def __hash__(self) -> int:
+        return hash(astuple(self))
 
     @classmethod
     def of(cls, raw: Json) -> Column:
@@ -25,7 +40,7 @@ class Column:
         return cls(raw["name"], raw["type"], raw.get("nullable", True))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Feature(Column):
     """A feature of a view: also where it comes from."""
 

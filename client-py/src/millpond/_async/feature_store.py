@@ -100,16 +100,19 @@ class AsyncFeatureStore:
 
     # feature groups
 
-    async def create_feature_group(self, name: str, version: int = 1, **definition: Any) -> AsyncFeatureGroup:
+    async def create_feature_group(
+        self,
+        name: str,
+        version: int = 1,
+        *args: Any,
+        **definition: Any,
+    ) -> AsyncFeatureGroup:
         """A new feature group; arguments as in `get_or_create_feature_group`.
 
         Raises:
             ConflictError: this version exists already.
         """
-        status, raw = await self._post_group(_group(name, version, **definition))
-        if status != 201:
-            raise _exists("feature group", name, version)
-        return AsyncFeatureGroup(self._transport, raw)
+        return await self._make_group(_group(name, version, *args, **definition), new=True)
 
     async def get_or_create_feature_group(
         self,
@@ -167,7 +170,7 @@ class AsyncFeatureStore:
             sql=sql, emit=emit, allowed_lateness=allowed_lateness, ttl=ttl, start=start, schema=schema,
             topic=topic, watermark_delay=watermark_delay, time=time,
         )  # fmt: skip
-        return AsyncFeatureGroup(self._transport, (await self._post_group(body))[1])
+        return await self._make_group(body, new=False)
 
     async def get_feature_group(self, name: str, version: int = 1) -> AsyncFeatureGroup:
         """One version of a feature group.
@@ -199,10 +202,7 @@ class AsyncFeatureStore:
         Raises:
             ConflictError: this version exists already.
         """
-        status, raw = await self._post_view(name, query, version, description, labels)
-        if status != 201:
-            raise _exists("feature view", name, version)
-        return AsyncFeatureView(self._transport, raw)
+        return await self._make_view(_view(name, query, version, description, labels), new=True)
 
     async def get_or_create_feature_view(
         self,
@@ -224,8 +224,7 @@ class AsyncFeatureStore:
         Raises:
             ConflictError: this version has another definition; raise the version.
         """
-        raw = (await self._post_view(name, query, version, description, labels))[1]
-        return AsyncFeatureView(self._transport, raw)
+        return await self._make_view(_view(name, query, version, description, labels), new=False)
 
     async def get_feature_view(self, name: str, version: int = 1) -> AsyncFeatureView:
         """One version of a feature view.
@@ -253,20 +252,20 @@ class AsyncFeatureStore:
                 status=error.status,
             ) from error
 
-    async def _post_group(self, body: Json) -> tuple[int, Json]:
-        return await self._transport.json_status("POST", "/api/v1/feature-groups", body)
+    async def _make_group(self, body: Json, *, new: bool) -> AsyncFeatureGroup:
+        raw = await self._post("/api/v1/feature-groups", "feature group", body, new)
+        return AsyncFeatureGroup(self._transport, raw)
 
-    async def _post_view(
-        self, name: str, query: Query, version: int, description: str, labels: Sequence[str] | None
-    ) -> tuple[int, Json]:
-        body: Json = {
-            "name": name,
-            "version": version,
-            "description": description,
-            "query": query.to_json(),
-            "labels": list(labels or []),
-        }
-        return await self._transport.json_status("POST", "/api/v1/feature-views", body)
+    async def _make_view(self, body: Json, *, new: bool) -> AsyncFeatureView:
+        raw = await self._post("/api/v1/feature-views", "feature view", body, new)
+        return AsyncFeatureView(self._transport, raw)
+
+    async def _post(self, path: str, kind: str, body: Json, new: bool) -> Json:
+        reply = await self._transport.json_reply("POST", path, body)
+        # What exists with this very definition after a lost reply is what the lost try made.
+        if new and reply.status != 201 and not reply.repeated:
+            raise _exists(kind, body["name"], body["version"])
+        return dict(reply.body)
 
 
 def _group(
@@ -308,6 +307,16 @@ def _group(
         "watermark_delay": seconds(watermark_delay),
         "time": time,
     })  # fmt: skip
+
+
+def _view(name: str, query: Query, version: int, description: str, labels: Sequence[str] | None) -> Json:
+    return {
+        "name": name,
+        "version": version,
+        "description": description,
+        "query": query.to_json(),
+        "labels": list(labels or []),
+    }
 
 
 def _given(body: Json) -> Json:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from types import TracebackType
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 import httpx
 
@@ -15,6 +15,21 @@ from .._time import async_sleep
 ARROW = "application/vnd.apache.arrow.stream"
 PARQUET = "application/vnd.apache.parquet"
 Params = Mapping[str, Any]
+REPEATED = "millpond.repeated"
+
+
+class Reply(NamedTuple):
+    """A reply of JSON.
+
+    Attributes:
+        status: of HTTP.
+        body: the JSON; None for an empty reply.
+        repeated: an earlier try may have reached the server, and done what was asked.
+    """
+
+    status: int
+    body: Any
+    repeated: bool
 
 
 class AsyncTransport:
@@ -47,9 +62,9 @@ class AsyncTransport:
         timeout: float | None = None,
     ) -> Any:
         """Send JSON, return the reply's JSON (None for an empty reply)."""
-        return (await self.json_status(method, path, body, params=params, timeout=timeout))[1]
+        return (await self.json_reply(method, path, body, params=params, timeout=timeout)).body
 
-    async def json_status(
+    async def json_reply(
         self,
         method: str,
         path: str,
@@ -58,8 +73,8 @@ class AsyncTransport:
         params: Params | None = None,
         headers: dict[str, str] | None = None,
         timeout: float | None = None,
-    ) -> tuple[int, Any]:
-        """Like `json`, with the HTTP status before it."""
+    ) -> Reply:
+        """Like `json`, with what else is known of the reply."""
         content = None if body is None else json.dumps(body, allow_nan=False).encode()
         all_headers = {"Accept": "application/json", **(headers or {})}
         if content is not None:
@@ -67,10 +82,11 @@ class AsyncTransport:
         reply = await self.send(
             method, path, content=content, headers=all_headers, params=params, timeout=timeout
         )
+        repeated = bool(reply.extensions.get(REPEATED))
         if not reply.content:
-            return reply.status_code, None
+            return Reply(reply.status_code, None, repeated)
         try:
-            return reply.status_code, reply.json()
+            return Reply(reply.status_code, reply.json(), repeated)
         except ValueError:
             # 200 and not JSON: a proxy's or another server's page.
             raise _errors.from_reply(reply.status_code, None, reply.text) from None
@@ -98,7 +114,7 @@ class AsyncTransport:
         arguments: dict[str, Any] = {"content": content, "headers": headers, "params": _given(params)}
         if timeout is not None:
             arguments["timeout"] = timeout
-        attempt = 0
+        attempt, repeated = 0, False
         while True:
             try:
                 reply = await self._http.request(method, path, **arguments)
@@ -106,12 +122,15 @@ class AsyncTransport:
                 sent = not isinstance(error, (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout))
                 if attempt >= self._retries or (sent and not repeatable):
                     raise self._unreachable(error) from error
+                repeated = repeated or sent
                 await async_sleep(_retry.pause(attempt))
             else:
                 if reply.is_success:
+                    reply.extensions[REPEATED] = repeated
                     return reply
                 if reply.status_code not in _retry.RETRIED or attempt >= self._retries:
                     raise _refusal(reply)
+                repeated = repeated or reply.status_code == 502  # a proxy may have lost the reply
                 await async_sleep(_retry.pause(attempt, reply.headers.get("Retry-After")))
             attempt += 1
 

@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Any
 
 from .. import _errors, _frames, _types
+from .._filter import Filter
 from .._models import Column, Json, Status
 from .._query import Query
 from .._time import Instant, parse, rfc3339
@@ -89,7 +90,7 @@ class FeatureGroup:
     def select_all(self, include_primary_key: bool = False, include_event_time: bool = False) -> Query:
         """All features; the key and the event time only if asked for."""
         if not (include_primary_key or include_event_time):
-            return Query((self.name, self.version))
+            return Query((self.name, self.version), source=self)
         left_out = set() if include_primary_key else set(self.primary_key)
         left_out |= set() if include_event_time else {self.event_time}
         return self.select_except(sorted(left_out))
@@ -107,13 +108,24 @@ class FeatureGroup:
         names = tuple(f if isinstance(f, str) else f.name for f in features)
         for name in names:
             self.get_feature(name)
-        return Query((self.name, self.version), names)
+        return Query((self.name, self.version), names, source=self)
 
     def select_except(self, features: Sequence[str | Column] | None = None) -> Query:
         """All columns but these."""
         left_out = {f if isinstance(f, str) else f.name for f in features or []}
         names = tuple(c.name for c in self.features if c.name not in left_out)
-        return Query((self.name, self.version), names)
+        return Query((self.name, self.version), names, source=self)
+
+    def filter(self, f: Filter) -> Query:
+        """All columns of the rows for which `f` is true: `group.filter(group["clicks"] > 5).read()`."""
+        return Query((self.name, self.version), source=self).filter(f)
+
+    def as_of(self, wallclock_time: Instant | None = None, exclude_until: Instant | None = None) -> Query:
+        """The group as it was at an instant; see `Query.as_of`."""
+        return Query((self.name, self.version), source=self).as_of(wallclock_time, exclude_until)
+
+    def __getitem__(self, name: str) -> Column:
+        return self.get_feature(name)
 
     def get_feature(self, name: str) -> Column:
         """The column of that name.
@@ -199,7 +211,7 @@ class FeatureGroup:
         begin with an underscore.
 
         Args:
-            wallclock_time: not supported yet: filter `_available_at`.
+            wallclock_time: only rows that were available at this instant.
             online: read the online store.
             dataframe_type: "default" (pandas, Polars or Arrow), "pandas", "polars", "arrow", "python".
             read_options: accepted.
@@ -207,13 +219,29 @@ class FeatureGroup:
             end_time: … to before this one.
         """
         del read_options
-        if wallclock_time is not None:
-            raise _errors.UnsupportedError(
-                "wallclock_time is not supported", hint="filter the frame by its column _available_at"
-            )
+        query = Query((self.name, self.version)).as_of(wallclock_time)
+        return self.read_query(query, online, dataframe_type, start_time, end_time)
+
+    def read_query(
+        self,
+        query: Query,
+        online: bool = False,
+        dataframe_type: str = "default",
+        start_time: Instant | None = None,
+        end_time: Instant | None = None,
+    ) -> Any:
+        """What `query.read(…)` returns, of a query over this group alone."""
         if online:
-            return _frames.from_arrow(_frames.to_arrow(self.rows()), dataframe_type)
-        return self.history(start_time, end_time, dataframe_type=dataframe_type)
+            given = (query.wallclock_time, query.exclude_until, start_time, end_time)
+            if given != (None,) * len(given):
+                raise _errors.UnsupportedError(
+                    "the online store has the newest rows only", hint="read the history: online=False"
+                )
+            rows = self.rows()
+            table = query.of(_frames.to_arrow(rows)) if rows else _frames.to_arrow(rows)
+        else:
+            table = query.of(self.history(start_time, end_time, dataframe_type="arrow"))
+        return _frames.from_arrow(table, dataframe_type)
 
     def history(
         self,

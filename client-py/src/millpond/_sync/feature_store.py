@@ -101,16 +101,19 @@ class FeatureStore:
 
     # feature groups
 
-    def create_feature_group(self, name: str, version: int = 1, **definition: Any) -> FeatureGroup:
+    def create_feature_group(
+        self,
+        name: str,
+        version: int = 1,
+        *args: Any,
+        **definition: Any,
+    ) -> FeatureGroup:
         """A new feature group; arguments as in `get_or_create_feature_group`.
 
         Raises:
             ConflictError: this version exists already.
         """
-        status, raw = self._post_group(_group(name, version, **definition))
-        if status != 201:
-            raise _exists("feature group", name, version)
-        return FeatureGroup(self._transport, raw)
+        return self._make_group(_group(name, version, *args, **definition), new=True)
 
     def get_or_create_feature_group(
         self,
@@ -168,7 +171,7 @@ class FeatureStore:
             sql=sql, emit=emit, allowed_lateness=allowed_lateness, ttl=ttl, start=start, schema=schema,
             topic=topic, watermark_delay=watermark_delay, time=time,
         )  # fmt: skip
-        return FeatureGroup(self._transport, (self._post_group(body))[1])
+        return self._make_group(body, new=False)
 
     def get_feature_group(self, name: str, version: int = 1) -> FeatureGroup:
         """One version of a feature group.
@@ -200,10 +203,7 @@ class FeatureStore:
         Raises:
             ConflictError: this version exists already.
         """
-        status, raw = self._post_view(name, query, version, description, labels)
-        if status != 201:
-            raise _exists("feature view", name, version)
-        return FeatureView(self._transport, raw)
+        return self._make_view(_view(name, query, version, description, labels), new=True)
 
     def get_or_create_feature_view(
         self,
@@ -225,8 +225,7 @@ class FeatureStore:
         Raises:
             ConflictError: this version has another definition; raise the version.
         """
-        raw = (self._post_view(name, query, version, description, labels))[1]
-        return FeatureView(self._transport, raw)
+        return self._make_view(_view(name, query, version, description, labels), new=False)
 
     def get_feature_view(self, name: str, version: int = 1) -> FeatureView:
         """One version of a feature view.
@@ -254,20 +253,20 @@ class FeatureStore:
                 status=error.status,
             ) from error
 
-    def _post_group(self, body: Json) -> tuple[int, Json]:
-        return self._transport.json_status("POST", "/api/v1/feature-groups", body)
+    def _make_group(self, body: Json, *, new: bool) -> FeatureGroup:
+        raw = self._post("/api/v1/feature-groups", "feature group", body, new)
+        return FeatureGroup(self._transport, raw)
 
-    def _post_view(
-        self, name: str, query: Query, version: int, description: str, labels: Sequence[str] | None
-    ) -> tuple[int, Json]:
-        body: Json = {
-            "name": name,
-            "version": version,
-            "description": description,
-            "query": query.to_json(),
-            "labels": list(labels or []),
-        }
-        return self._transport.json_status("POST", "/api/v1/feature-views", body)
+    def _make_view(self, body: Json, *, new: bool) -> FeatureView:
+        raw = self._post("/api/v1/feature-views", "feature view", body, new)
+        return FeatureView(self._transport, raw)
+
+    def _post(self, path: str, kind: str, body: Json, new: bool) -> Json:
+        reply = self._transport.json_reply("POST", path, body)
+        # What exists with this very definition after a lost reply is what the lost try made.
+        if new and reply.status != 201 and not reply.repeated:
+            raise _exists(kind, body["name"], body["version"])
+        return dict(reply.body)
 
 
 def _group(
@@ -309,6 +308,16 @@ def _group(
         "watermark_delay": seconds(watermark_delay),
         "time": time,
     })  # fmt: skip
+
+
+def _view(name: str, query: Query, version: int, description: str, labels: Sequence[str] | None) -> Json:
+    return {
+        "name": name,
+        "version": version,
+        "description": description,
+        "query": query.to_json(),
+        "labels": list(labels or []),
+    }
 
 
 def _given(body: Json) -> Json:
