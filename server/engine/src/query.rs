@@ -35,6 +35,9 @@ pub struct FeatureQuery {
     /// Positions in `output` of the primary key's columns, in GROUP BY (or PARTITION BY) order. Empty: a
     /// group of one row.
     pub key: Vec<usize>,
+    /// What the event time of a row is called: `window_end` (selected or not), or the ORDER BY column
+    /// of rolling features, as it is selected.
+    pub event_time: String,
     /// The features with the primary key, as selected. Never dictionary-encoded.
     pub output: SchemaRef,
 }
@@ -77,10 +80,11 @@ pub enum Node {
 /// `left JOIN right ON left.k = right.k AND right.t BETWEEN left.t + lower AND left.t + upper`.
 ///
 /// Its rows are the left columns, then the right ones. With W the watermark of the previous epoch, a
-/// left row is taken, and then kept, while `left.t + upper >= W`; a right one while
-/// `right.t + (upper - lower) >= W`. Two rows join if and only if both are kept when the later of them
-/// comes in. Of a LEFT join, a left row that found no partner comes out, once, in the epoch whose
-/// watermark passes `left.t + upper`, with NULLs on the right.
+/// left row is taken, and then kept, while `left.t + left_reach >= W`; a right one while
+/// `right.t + right_reach >= W`. Two rows join if and only if both are kept when the later of them
+/// comes in, so a left row that is taken meets all its partners, on time or not. Of a LEFT join, a left
+/// row that found no partner comes out, once, in the epoch whose watermark passes
+/// `left.t + left_reach`, with NULLs on the right.
 #[derive(Debug, Clone)]
 pub struct IntervalJoin {
     /// The left rows.
@@ -258,6 +262,30 @@ impl FeatureQuery {
     /// The schema of the primary key's columns, in key order.
     pub fn key_schema(&self) -> Schema {
         Schema::new(self.key.iter().filter_map(|i| self.output.fields().get(*i).cloned()).collect::<Vec<_>>())
+    }
+}
+
+impl IntervalJoin {
+    /// How long a left row waits for partners: on-time right rows come up to `upper` after it, and
+    /// the hold of their own time later.
+    pub fn left_reach(&self) -> Span {
+        Span(self.left_time.hold.0.max(self.right_time.hold.0.saturating_add(self.upper.0)).max(0))
+    }
+
+    /// How long a right row is kept: until no left row that is still taken can be its partner.
+    pub fn right_reach(&self) -> Span {
+        Span(self.right_time.hold.0.max(self.left_reach().0.saturating_sub(self.lower.0)).max(0))
+    }
+
+    /// The hold of the left event time in the join's rows: one may come out when it waited in vain.
+    pub fn left_hold(&self) -> Span {
+        self.left_reach()
+    }
+
+    /// The hold of the right event time in the join's rows: a left row that is on time may find one
+    /// this far behind the watermark. Not an event time in a LEFT join, where it may be NULL.
+    pub fn right_hold(&self) -> Span {
+        Span(self.right_time.hold.0.max(self.left_time.hold.0.saturating_sub(self.lower.0)).max(0))
     }
 }
 

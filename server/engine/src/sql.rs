@@ -1,24 +1,32 @@
 //! SQL in: one SELECT, planned by DataFusion, lowered to a [`crate::query::FeatureQuery`].
 //!
-//! The way of a definition: text → [`tokens`] (parse) → [`select`], [`from`], [`names`] (refuse what is
-//! not supported, give every name its one meaning) → [`planner`] (DataFusion: types, coercion,
-//! constants, column pruning; our [`arithmetic`] and [`functions`]) → [`lower`] (stages of physical
-//! expressions) → [`output`] (types at rest, primary key).
+//! The way of a definition: text → [`tokens`] (parse) → [`definition`], [`select`], [`from`], [`names`]
+//! (refuse what is not supported, give every name its one meaning) → [`planner`] (DataFusion: types,
+//! coercion, constants, column pruning; our [`arithmetic`] and [`functions`]) → [`lower`] (stages of
+//! physical expressions) → [`output`] (types at rest, primary key) → [`running`] (what runs by now).
 //!
 //! Planning is pure: the same text over the same schemas gives the same query.
 
 mod arithmetic;
+mod call;
 mod columns;
+mod definition;
 mod error;
 mod explain;
 mod from;
 mod functions;
+mod join;
 mod keys;
+mod legacy;
+mod lengths;
 mod limits;
+mod list;
 mod lower;
 mod names;
 mod output;
+mod over;
 mod planner;
+mod running;
 mod scope;
 mod select;
 mod streams;
@@ -31,7 +39,7 @@ mod tests;
 use arrow::datatypes::SchemaRef;
 
 pub use error::{Code, Error};
-pub use explain::{Explain, ExplainedAggregate, ExplainedColumn, ExplainedSource};
+pub use explain::{Explain, ExplainedColumn, ExplainedSource, ExplainedState};
 pub(crate) use functions::COUNT_DISTINCT;
 pub use streams::tables;
 pub use tokens::normalised_tokens;
@@ -55,10 +63,21 @@ pub struct Table<'a> {
 
 /// Plans a feature group's SQL over `tables`, or says what in it is not supported.
 pub fn plan(sql: &str, tables: &[Table<'_>]) -> Result<FeatureQuery, Error> {
+    let query = lowered(sql, tables)?;
+    running::check(&query)?;
+    Ok(query)
+}
+
+/// The query that the SQL is, whether it runs by now or not.
+fn lowered(sql: &str, tables: &[Table<'_>]) -> Result<FeatureQuery, Error> {
+    let mut tables = tables.to_vec(); // a stream that is read twice is one table
+    tables.sort_by_key(|table| table.name);
+    tables.dedup_by_key(|table| table.name);
     let mut query = tokens::parse(sql)?;
+    streams::check(&query)?;
     let config = planner::config();
     let functions = functions::Functions::new(&config);
-    select::definition(&mut query, tables, &functions)?;
-    let plan = planner::plan(query, tables, &functions, &config)?;
-    lower::lower(&plan, tables, config)
+    definition::definition(&mut query, &tables, &functions)?;
+    let plan = planner::plan(query, &tables, &functions, &config)?;
+    lower::lower(&plan, &tables, config)
 }

@@ -164,8 +164,7 @@ impl App {
         let ingested = spec.sql.is_none();
         let event_time = match known {
             Some(def) => def.event_time.clone(),
-            None if ingested => spec.event_time.clone().unwrap_or_default(),
-            None => "window_end".to_owned(),
+            None => spec.event_time.clone().unwrap_or_default(), // of a derived group, the plan says it
         };
         Ok(FeatureGroup {
             id: known.map_or(GroupId(0), |d| d.id),
@@ -224,7 +223,8 @@ fn complete(planned: GroupEntry, spec: &GroupSpec) -> Result<GroupEntry, Catalog
         }
     }
     let columns = entry::columns(schema, &primary_key)?;
-    let def = FeatureGroup { primary_key, columns, ..planned.def };
+    let event_time = query.event_time.clone();
+    let def = FeatureGroup { primary_key, event_time, columns, ..planned.def };
     Ok(GroupEntry { key: query.key.clone(), def, ..planned })
 }
 

@@ -6,6 +6,8 @@ use datafusion::sql::sqlparser::ast::{Expr, Query, Visit, Visitor};
 
 use super::error::Error;
 
+/// Streams that a definition reads, each mention counted.
+pub(super) const SOURCES: usize = 16;
 /// Tokens of a definition, comments not counted.
 pub(super) const TOKENS: usize = 4_000;
 /// Levels of an expression; a chain of operators is as deep as it is long.
@@ -34,6 +36,14 @@ pub(super) fn measure(part: &impl Visit) -> Result<usize, Error> {
 pub(super) fn too_long() -> Error {
     Error::unsupported(
         &format!("a definition of more than {TOKENS} tokens"),
+        "divide it into several feature groups and join them in a feature view",
+    )
+}
+
+/// The refusal of a definition that reads too many streams.
+pub(super) fn too_many_sources() -> Error {
+    Error::unsupported(
+        &format!("a definition that reads more than {SOURCES} streams"),
         "divide it into several feature groups and join them in a feature view",
     )
 }

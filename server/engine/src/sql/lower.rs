@@ -1,20 +1,27 @@
 //! An optimised logical plan to a [`FeatureQuery`]: physical expressions in the order of their stages.
 //!
 //! ```text
-//! (Projection | Filter)* → Aggregate → (Projection | Filter)* → Window → (Projection | Filter)* → TableScan
-//!         after                                within                            before
+//! stages → Aggregate → stages → Window → relation        after, within: a window's features
+//! stages → OVER → relation                                rolling features
+//!
+//! relation = stages → TableScan | Union of relations | Join of two relations
+//! stages   = (Projection | Filter)*
 //! ```
+
+mod bound;
+mod join;
+mod relation;
+mod rolling;
+mod windowed;
 
 use std::sync::Arc;
 
-use arrow::datatypes::{Field, Schema, SchemaRef};
+use arrow::datatypes::{Schema, SchemaRef};
 use datafusion::common::{DFSchema, ScalarValue};
 use datafusion::config::ConfigOptions;
 use datafusion::logical_expr::execution_props::ExecutionProps;
 use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
-use datafusion::logical_expr::{
-    Aggregate as LogicalAggregate, Expr, LogicalPlan, TableScan, UserDefinedLogicalNodeCore,
-};
+use datafusion::logical_expr::{Expr, LogicalPlan};
 use datafusion::physical_expr::aggregate::{AggregateExprBuilder, LoweredAggregateBuilder};
 use datafusion::physical_expr::expressions::{CastExpr, Column, Literal};
 use datafusion::physical_expr::{PhysicalExpr, create_physical_expr};
@@ -23,15 +30,9 @@ use super::Table;
 use super::arithmetic::checked;
 use super::columns::{Columns, picked};
 use super::error::{Code, Error};
-use super::explain::sql;
 use super::output;
-use super::scope::WINDOW_COLUMNS;
 use super::tokens::EXAMPLE;
-use super::window::WindowNode;
-use crate::query::{
-    Aggregate, EventTime, FeatureQuery, Function, Group, Node, Relation, Source, Stage, Windowed,
-};
-use crate::time::Span;
+use crate::query::{FeatureQuery, Function, Shape, Source, Stage};
 
 /// Lowers a plan over `tables`.
 pub(super) fn lower(
@@ -41,87 +42,45 @@ pub(super) fn lower(
 ) -> Result<FeatureQuery, Error> {
     let mut props = ExecutionProps::new();
     props.config_options = Some(config);
-    let lowering = Lowering { props, planning: PhysicalPlanningContext::default() };
+    let mut lowering =
+        Lowering { props, planning: PhysicalPlanningContext::default(), tables, sources: Vec::new() };
 
-    let (after, aggregate) = lowering.down_to(plan, |node| match node {
-        LogicalPlan::Aggregate(aggregate) => Some(aggregate),
-        _ => None,
-    })?;
-    let (within, window) = lowering.down_to(&aggregate.input, |node| match node {
-        LogicalPlan::Extension(extension) => extension.node.as_any().downcast_ref::<WindowNode>(),
-        _ => None,
-    })?;
-    let (before, scan) = lowering.down_to(&window.input, |node| match node {
-        LogicalPlan::TableScan(scan) => Some(scan),
-        _ => None,
-    })?;
-
-    let scanned = Arc::clone(scan.projected_schema.inner());
-    let (mut before, events) = picked(before, Columns::of(&scanned))?;
-    let below = schema_after(&before, &scanned);
-    let width = below.fields().len();
-    let mut columns = events.clone();
-    columns.0.extend(Columns::at(WINDOW_COLUMNS.map(ToOwned::to_owned).into_iter().zip(width..)).0);
-    let (mut within, columns) = picked(within, columns)?;
-    hoist(&mut within, &mut before, width);
-
-    let (source, time) = source(scan, &before, &events, window, tables)?;
-    let input = schema_after(&within, &with_window(&below, window));
-    let aggregate = lowering.aggregate(aggregate, &within, &columns, width, input)?;
-    let after = over(after, &aggregate.schema)?;
-    let windowed = Windowed { time, window: window.window, within, aggregate };
-    let input = Relation { node: Node::Source(0), stages: before, schema: below };
-    output::finish(vec![source], input, windowed, after, plan.schema().as_arrow())
-}
-
-/// The window's output: its input and its own columns.
-fn with_window(below: &SchemaRef, window: &WindowNode) -> SchemaRef {
-    let mut fields = below.fields().to_vec();
-    for name in WINDOW_COLUMNS {
-        fields.extend(window.schema().field_with_unqualified_name(name).ok().map(Arc::clone));
-    }
-    Arc::new(Schema::new(fields))
-}
-
-/// The stages above the aggregate over its columns; the last one is kept, for it names the output.
-fn over(mut stages: Vec<Stage>, schema: &Schema) -> Result<Vec<Stage>, Error> {
-    let last = stages.pop();
-    let (mut stages, columns) = picked(stages, Columns::of(schema))?;
-    stages.extend(match last {
-        Some(Stage::Filter(predicate)) => Some(Stage::Filter(columns.apply(predicate)?)),
-        Some(Stage::Project(exprs, schema)) => {
-            let exprs = exprs.into_iter().map(|expr| columns.apply(expr)).collect::<Result<_, _>>()?;
-            Some(Stage::Project(exprs, schema))
+    let (after, top) = lowering.stages(plan)?;
+    let (input, shape, columns) = match top {
+        LogicalPlan::Aggregate(aggregate) => {
+            let (input, windowed) = lowering.windowed(aggregate)?;
+            let columns = Columns::of(&windowed.aggregate.schema);
+            (input, Shape::Windowed(windowed), columns)
         }
-        None => None,
-    });
-    Ok(stages)
+        LogicalPlan::Window(window) => {
+            let (input, rolling, columns) = lowering.rolling(window)?;
+            (input, Shape::Rolling(rolling), columns)
+        }
+        other => return Err(unsupported(other)),
+    };
+    let after = over(after, columns)?;
+    output::finish(lowering.sources, input, shape, after, plan.schema().as_arrow())
 }
 
-struct Lowering {
+struct Lowering<'a> {
     props: ExecutionProps,
     planning: PhysicalPlanningContext,
+    tables: &'a [Table<'a>],
+    /// The sources so far.
+    sources: Vec<Source>,
 }
 
-impl Lowering {
+impl Lowering<'_> {
     fn physical(&self, expr: &Expr, schema: &DFSchema) -> Result<Arc<dyn PhysicalExpr>, Error> {
         let physical = create_physical_expr(expr, schema, &self.props, &self.planning)?;
         Ok(checked(physical, schema.as_arrow())?)
     }
 
-    /// The stages from `plan` down to the node that `found` accepts, in the order of the rows.
-    fn down_to<'p, T>(
-        &self,
-        plan: &'p LogicalPlan,
-        found: impl Fn(&'p LogicalPlan) -> Option<T>,
-    ) -> Result<(Vec<Stage>, T), Error> {
+    /// The stages at the top of `plan`, in the order of the rows, and the node below them.
+    fn stages<'p>(&self, plan: &'p LogicalPlan) -> Result<(Vec<Stage>, &'p LogicalPlan), Error> {
         let mut stages = Vec::new();
         let mut node = plan;
         loop {
-            if let Some(it) = found(node) {
-                stages.reverse();
-                return Ok((stages, it));
-            }
             node = match node {
                 LogicalPlan::Filter(filter) => {
                     let predicate = self.physical(&filter.predicate, filter.input.schema())?;
@@ -139,57 +98,15 @@ impl Lowering {
                 }
                 LogicalPlan::SubqueryAlias(alias) => &alias.input,
                 other => {
-                    let name = other.display().to_string();
-                    return Err(Error::unsupported(name.split([':', ' ']).next().unwrap_or("this"), EXAMPLE));
+                    stages.reverse();
+                    return Ok((stages, other));
                 }
             };
         }
     }
 
-    fn aggregate(
-        &self,
-        aggregate: &LogicalAggregate,
-        within: &[Stage],
-        columns: &Columns,
-        width: usize,
-        input: SchemaRef,
-    ) -> Result<Aggregate, Error> {
-        let logical = aggregate.input.schema();
-        let (mut groups, mut fields) = (Vec::new(), Vec::new());
-        for (expr, field) in aggregate.group_expr.iter().zip(aggregate.schema.fields()) {
-            let physical = self.physical(expr, logical)?;
-            let name = sql(&columns.apply(Arc::clone(&physical))?);
-            let picked =
-                physical.downcast_ref::<Column>().and_then(|column| columns.position(column.index()));
-            let position = picked.and_then(|position| origin(within, position));
-            groups.push(match position.and_then(|position| position.checked_sub(width)) {
-                Some(0) => Group::WindowStart,
-                Some(1) => Group::WindowEnd,
-                Some(_) => Group::WindowTime,
-                None => {
-                    output::key_type(field.data_type(), &name)?;
-                    Group::Key(columns.apply(physical)?, field.data_type().clone())
-                }
-            });
-            fields.push(Field::new(name, field.data_type().clone(), field.is_nullable()));
-        }
-        if groups.iter().all(|group| matches!(group, Group::Key(..))) {
-            return Err(Error::new(Code::NoWindow, "GROUP BY", "GROUP BY names no column of the window")
-                .hint("add window_end: GROUP BY key, window_end"));
-        }
-        let mut functions = Vec::new();
-        for expr in &aggregate.aggr_expr {
-            let function = self.function(expr, logical, columns, &input)?;
-            fields.push(Field::new(
-                function.to_string(),
-                function.aggregate.field().data_type().clone(),
-                true,
-            ));
-            functions.push(function);
-        }
-        Ok(Aggregate { input, groups, functions, schema: Arc::new(Schema::new(fields)) })
-    }
-
+    /// An aggregate function over rows of the schema `input`; `columns` says what the columns of the
+    /// plan's schema are there.
     fn function(
         &self,
         expr: &Expr,
@@ -211,22 +128,49 @@ impl Lowering {
         let filter = lowered.filter.map(over_input).transpose()?;
         Ok(Function { aggregate: Arc::new(aggregate), filter })
     }
+
+    /// The refusal of a column in the place of an event time.
+    fn not_event_time(&self, construct: &str, written: &str) -> Error {
+        let read = self.tables.iter().filter(|t| self.sources.iter().any(|s| s.stream == t.name));
+        let times: Vec<String> =
+            read.map(|table| format!("{} of {:?}", table.event_time, table.name)).collect();
+        let message = match times.as_slice() {
+            [_] => format!("{written} is not the event time of the stream"),
+            _ => format!("{written} is not an event time"),
+        };
+        let hint = match times.as_slice() {
+            [one] => format!("watermarks follow the event time: {one}"),
+            several => format!(
+                "watermarks follow the event times: {}; behind a join the two that its time bound compares, and behind a LEFT JOIN only that of the left side",
+                several.join(", ")
+            ),
+        };
+        Error::new(Code::BadWindow, construct, message).hint(hint)
+    }
 }
 
 fn always_true(predicate: &Arc<dyn PhysicalExpr>) -> bool {
     predicate.downcast_ref::<Literal>().is_some_and(|l| *l.value() == ScalarValue::Boolean(Some(true)))
 }
 
-/// Filters right above the window that read none of its columns go below it: fewer rows get a window.
-/// The window's schema begins with its input's, so their column positions stay as they are.
-fn hoist(within: &mut Vec<Stage>, before: &mut Vec<Stage>, width: usize) {
-    while let Some(Stage::Filter(predicate)) = within.first() {
-        let columns = datafusion::physical_expr::utils::collect_columns(predicate);
-        if columns.iter().any(|column| column.index() >= width) {
-            break;
+fn unsupported(node: &LogicalPlan) -> Error {
+    let name = node.display().to_string();
+    Error::unsupported(name.split([':', ' ']).next().unwrap_or("this"), EXAMPLE)
+}
+
+/// The stages above the shape over its columns; the last one is kept, for it names the output.
+fn over(mut stages: Vec<Stage>, columns: Columns) -> Result<Vec<Stage>, Error> {
+    let last = stages.pop();
+    let (mut stages, columns) = picked(stages, columns)?;
+    stages.extend(match last {
+        Some(Stage::Filter(predicate)) => Some(Stage::Filter(columns.apply(predicate)?)),
+        Some(Stage::Project(exprs, schema)) => {
+            let exprs = exprs.into_iter().map(|expr| columns.apply(expr)).collect::<Result<_, _>>()?;
+            Some(Stage::Project(exprs, schema))
         }
-        before.push(within.remove(0));
-    }
+        None => None,
+    });
+    Ok(stages)
 }
 
 /// The input column that column `position` of the last stage is, if no stage computes it.
@@ -239,43 +183,6 @@ pub(super) fn origin(stages: &[Stage], position: usize) -> Option<usize> {
             expr.downcast_ref::<Column>().map(Column::index)
         }
     })
-}
-
-fn source(
-    scan: &TableScan,
-    before: &[Stage],
-    events: &Columns,
-    window: &WindowNode,
-    tables: &[Table<'_>],
-) -> Result<(Source, EventTime), Error> {
-    let stream = scan.table_name.table();
-    let unknown = || Error::new(Code::UnknownTable, stream, format!("there is no stream {stream:?}"));
-    let table = tables.iter().find(|table| table.name == stream).ok_or_else(unknown)?;
-    let all = || (0..table.schema.fields().len()).collect();
-    let columns: Vec<usize> = scan.projection.clone().unwrap_or_else(all);
-    let named = |name: &str| {
-        columns.iter().position(|i| table.schema.fields().get(*i).is_some_and(|f| f.name() == name))
-    };
-    let (written, time) = match &window.time {
-        Expr::Column(column) => {
-            (&column.name, events.position(window.input.schema().index_of_column(column)?))
-        }
-        other => return Err(not_event_time(&other.to_string(), table)),
-    };
-    match (named(table.event_time), time, time.and_then(|time| origin(before, time))) {
-        (Some(event_time), Some(time), Some(origin)) if event_time == origin => {
-            let schema = Arc::clone(scan.projected_schema.inner());
-            let source = Source { stream: stream.to_owned(), columns, event_time, schema };
-            Ok((source, EventTime { column: time, hold: Span(0) }))
-        }
-        _ => Err(not_event_time(written, table)),
-    }
-}
-
-fn not_event_time(column: &str, table: &Table<'_>) -> Error {
-    let message = format!("DESCRIPTOR({column}) is not the event time of stream {:?}", table.name);
-    Error::new(Code::BadWindow, "DESCRIPTOR", message)
-        .hint(format!("watermarks follow the event time: DESCRIPTOR({})", table.event_time))
 }
 
 /// The input schema of `stages`, or what the last projection gives.

@@ -13,7 +13,8 @@ use datafusion::sql::sqlparser::ast::{
 use super::error::{Code, Error};
 use super::functions::{Functions, Role};
 use super::limits;
-use super::scope::{Alias, Aliases, Scope, find, quoted};
+use super::over;
+use super::scope::{Alias, Aliases, Holds, Place, Scope, find, quoted};
 
 /// Resolves the names of one clause.
 pub(super) struct Names<'a> {
@@ -25,73 +26,97 @@ pub(super) struct Names<'a> {
     pub aliases: &'a Aliases,
     /// The columns of GROUP BY where rows are groups. Outside of an aggregate's argument a name
     /// means, in this order, one of these, an alias, another column of the input.
-    pub grouped: Option<&'a BTreeSet<String>>,
+    pub grouped: Option<&'a BTreeSet<Place>>,
 }
 
 impl Names<'_> {
-    /// Rewrites `expr` in place; true if it holds an aggregate function.
-    pub fn resolve(&self, expr: &mut Expr) -> Result<bool, Error> {
-        let mut walk = Walk { names: self, depth: 0, aggregate: false, parts: 0 };
+    /// Rewrites `expr` in place; which functions over several rows it holds.
+    pub fn resolve(&self, expr: &mut Expr) -> Result<Holds, Error> {
+        let mut walk = Walk { names: self, depth: 0, holds: Holds::default(), parts: 0 };
         match expr.visit(&mut walk) {
-            ControlFlow::Continue(()) => Ok(walk.aggregate),
+            ControlFlow::Continue(()) => Ok(walk.holds),
             ControlFlow::Break(error) => Err(*error),
         }
     }
 
-    /// What a bare name stands for, and whether that aggregates; `parts` have been added by names before it.
-    fn identifier(&self, ident: &Ident, in_aggregate: bool, parts: usize) -> Result<(Expr, bool), Error> {
-        let column = self.scope.column(ident)?;
+    /// What a bare name stands for, and what that holds; `parts` have been added by names before it.
+    fn identifier(&self, ident: &Ident, in_aggregate: bool, parts: usize) -> Result<(Expr, Holds), Error> {
         let alias = || -> Result<Option<&Alias>, Error> {
             let name = find(&ident.value, self.aliases.iter().map(|alias| alias.name.as_str()))?;
             Ok(name.and_then(|name| self.aliases.iter().find(|alias| alias.name == name)))
         };
-        let is_key = |column: &str| match self.grouped {
+        let is_key = |column: &Place| match self.grouped {
             Some(grouped) if !in_aggregate => grouped.contains(column),
             _ => true,
         };
-        match column {
-            Some(column) if is_key(column) => Ok((self.scope.qualified(column), false)),
+        match self.scope.column(ident)? {
+            Some(column) if is_key(&column) => Ok((column.expr(), Holds::default())),
             other => match (alias()?, other) {
-                (Some(alias), _) if alias.aggregate && in_aggregate => Err(nested()),
+                (Some(alias), _) if alias.holds.any() && in_aggregate => Err(nested()),
                 (Some(alias), _) if parts + alias.parts > limits::PARTS => Err(limits::too_large()),
-                (Some(alias), _) => Ok((Expr::Nested(Box::new(alias.expr.clone())), alias.aggregate)),
-                (None, Some(column)) => Ok((self.scope.qualified(column), false)),
-                (None, None) => Err(self.scope.unknown(&ident.value, self.aliases)),
+                (Some(alias), _) => Ok((Expr::Nested(Box::new(alias.expr.clone())), alias.holds)),
+                (None, Some(column)) => Ok((column.expr(), Holds::default())),
+                (None, None) => Err(self.unknown(ident)),
             },
+        }
+    }
+
+    /// A name that means nothing; `CURRENT_DATE` is written like one and is a function.
+    fn unknown(&self, ident: &Ident) -> Error {
+        match self.functions.role(&ident.value.to_lowercase()) {
+            Err(error) if error.code == Code::NotImmutable => error,
+            _ => self.scope.unknown(&ident.value, self.aliases),
         }
     }
 
     /// What `a.b.c` stands for: a column with its relation, or a field of a column.
     fn compound(&self, parts: &[Ident]) -> Result<Expr, Error> {
-        let (column, fields) = match parts {
-            [relation, column, fields @ ..] if relation.value.eq_ignore_ascii_case(&self.scope.relation) => {
-                (column, fields)
-            }
-            [head, _, ..] if self.scope.column(head)?.is_none() => {
-                return Err(Error::new(
-                    Code::UnknownTable,
-                    &head.value,
-                    format!("there is neither a relation nor a column {:?} here", head.value),
-                )
-                .hint(format!("the relation after FROM is {:?}", self.scope.relation)));
-            }
-            [column, fields @ ..] => (column, fields),
+        let (place, fields) = match parts {
+            [relation, column, fields @ ..] => match self.scope.column_of(relation, column)? {
+                Some(place) => (Some(place), fields),
+                None => (self.scope.column(relation)?, parts.get(1..).unwrap_or_default()),
+            },
+            [column] => (self.scope.column(column)?, [].as_slice()),
             [] => return Err(Error::new(Code::Syntax, "name", "an empty name")),
         };
-        let Some(known) = self.scope.column(column)? else {
-            return Err(self.scope.unknown(&column.value, &Aliases::new()));
-        };
-        let mut path = vec![quoted(&self.scope.relation), quoted(known)];
+        let Some(place) = place else { return Err(neither(parts, self.scope)) };
+        let mut path: Vec<Ident> = place.relation.as_deref().map(quoted).into_iter().collect();
+        path.push(quoted(&place.column));
         path.extend(fields.iter().map(|field| quoted(&field.value)));
         Ok(Expr::CompoundIdentifier(path))
     }
+}
+
+/// The column that a name alone, or with its relation in front, means.
+pub(super) fn column(name: &Expr, scope: &Scope) -> Result<Place, Error> {
+    match name {
+        Expr::Identifier(ident) => {
+            scope.column(ident)?.ok_or_else(|| scope.unknown(&ident.value, &Aliases::new()))
+        }
+        Expr::CompoundIdentifier(parts) => match parts.as_slice() {
+            [relation, column] => scope.column_of(relation, column)?.ok_or_else(|| neither(parts, scope)),
+            _ => Err(neither(parts, scope)),
+        },
+        other => Err(Error::new(Code::UnknownColumn, other.to_string(), format!("{other} is not a column"))),
+    }
+}
+
+/// The refusal of `a.b` where `a` is no relation and no column.
+fn neither(parts: &[Ident], scope: &Scope) -> Error {
+    let head = parts.first().map(|ident| ident.value.as_str()).unwrap_or_default();
+    let message = format!("there is neither a relation nor a column {head:?} here");
+    let hint = match scope.relations.len() {
+        1 => format!("the relation after FROM is {}", scope.names()),
+        _ => format!("the relations after FROM are {}", scope.names()),
+    };
+    Error::new(Code::UnknownTable, head, message).hint(hint)
 }
 
 struct Walk<'a> {
     names: &'a Names<'a>,
     /// How many aggregate calls enclose the current place.
     depth: usize,
-    aggregate: bool,
+    holds: Holds,
     /// Parts that aliases have added so far.
     parts: usize,
 }
@@ -107,7 +132,8 @@ impl Walk<'_> {
                 return Err(nested());
             }
             self.depth += 1;
-            self.aggregate = true;
+            self.holds.over |= function.over.is_some();
+            self.holds.aggregate |= function.over.is_none();
         }
         Ok(())
     }
@@ -116,10 +142,10 @@ impl Walk<'_> {
         let in_aggregate = self.depth > 0;
         match expr {
             Expr::Identifier(ident) => {
-                let (meaning, aggregate) = self.names.identifier(ident, in_aggregate, self.parts)?;
+                let (meaning, holds) = self.names.identifier(ident, in_aggregate, self.parts)?;
                 self.parts += limits::measure(&meaning)?;
                 *expr = meaning;
-                self.aggregate |= aggregate;
+                self.holds |= holds;
             }
             Expr::CompoundIdentifier(parts) => *expr = self.names.compound(parts)?,
             Expr::Function(function) => {
@@ -155,13 +181,13 @@ fn nested() -> Error {
 /// Checks one call and says whether it aggregates.
 fn call(functions: &Functions, function: &mut Function) -> Result<Role, Error> {
     let name = function.name.to_string().to_lowercase();
-    if function.over.is_some() {
-        return Err(Error::unsupported(
-            "OVER",
-            "aggregate over windows with FROM TUMBLE(…) and GROUP BY key, window_end",
-        ));
-    }
     let role = functions.role(&name)?;
+    if let Some(window) = &function.over {
+        if role == Role::Scalar {
+            return Err(Error::unsupported(&format!("{}() OVER", name.to_uppercase()), over::EXAMPLE));
+        }
+        over::check(window)?;
+    }
     if !function.within_group.is_empty() {
         return Err(Error::unsupported("WITHIN GROUP", "supported aggregates: COUNT, SUM, MIN, MAX, AVG"));
     }

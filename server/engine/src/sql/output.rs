@@ -4,24 +4,27 @@ use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, TimeUnit};
 use datafusion::physical_expr::PhysicalExpr;
-use datafusion::physical_expr::expressions::{Column, cast};
+use datafusion::physical_expr::expressions::{CastExpr, Column, cast};
 
 use super::error::{Code, Error};
 use super::lower::{origin, schema_after};
-use crate::query::{Aggregate, FeatureQuery, Group, Relation, Shape, Source, Stage, Windowed};
+use crate::query::{Aggregate, FeatureQuery, Group, Relation, Rolling, Shape, Source, Stage};
 
 /// Adds the casts to types at rest, finds the key, and puts the query together. `selected` has the names
 /// of the select list.
 pub(super) fn finish(
     sources: Vec<Source>,
     input: Relation,
-    windowed: Windowed,
+    shape: Shape,
     mut after: Vec<Stage>,
     selected: &Schema,
 ) -> Result<FeatureQuery, Error> {
-    let aggregate = &windowed.aggregate;
-    let computed = schema_after(&after, &aggregate.schema);
-    let key = key(aggregate, &after, &computed)?;
+    let (given, parts) = match &shape {
+        Shape::Windowed(windowed) => (&windowed.aggregate.schema, grouped(&windowed.aggregate)),
+        Shape::Rolling(rolling) => (&rolling.schema, partitioned(rolling)),
+    };
+    let computed = schema_after(&after, given);
+    let key = key(&parts, &after, &computed)?;
     let exprs = match after.pop() {
         Some(Stage::Project(exprs, _)) => exprs,
         other => {
@@ -34,7 +37,7 @@ pub(super) fn finish(
                 .collect()
         }
     };
-    let below = schema_after(&after, &aggregate.schema);
+    let below = schema_after(&after, given);
     let mut fields = Vec::new();
     let mut columns = Vec::new();
     for (i, (expr, field)) in exprs.into_iter().zip(computed.fields()).enumerate() {
@@ -42,38 +45,75 @@ pub(super) fn finish(
         let at_rest = at_rest(field.data_type(), name)?;
         columns.push(if at_rest == *field.data_type() { expr } else { cast(expr, &below, at_rest.clone())? });
         // Whatever is computed can fail after aggregation, and is NULL then; keys and windows cannot.
-        let given = key.contains(&i) || is_window(aggregate, &after, columns.last());
-        fields.push(Field::new(name, at_rest, !given));
+        let never_null = key.contains(&i) || is_window(&shape, &after, columns.last());
+        fields.push(Field::new(name, at_rest, !never_null));
     }
     let output = Arc::new(Schema::new(fields));
     after.push(Stage::Project(columns, Arc::clone(&output)));
-    Ok(FeatureQuery { sources, input, shape: Shape::Windowed(windowed), after, key, output })
+    let event_time = event_time(&shape, &after, &output);
+    Ok(FeatureQuery { sources, input, shape, after, key, event_time, output })
 }
 
-fn is_window(aggregate: &Aggregate, after: &[Stage], expr: Option<&Arc<dyn PhysicalExpr>>) -> bool {
+/// What the event time is called: as it is selected, where it is.
+fn event_time(shape: &Shape, after: &[Stage], output: &Schema) -> String {
+    let Shape::Rolling(rolling) = shape else { return "window_end".to_owned() };
+    let time = rolling.time.column;
+    let selected = (0..output.fields().len()).find(|column| origin(after, *column) == Some(time));
+    let named = selected.map_or_else(|| rolling.schema.fields().get(time), |i| output.fields().get(i));
+    named.map(|field| field.name().clone()).unwrap_or_default()
+}
+
+fn is_window(shape: &Shape, after: &[Stage], expr: Option<&Arc<dyn PhysicalExpr>>) -> bool {
+    let Shape::Windowed(windowed) = shape else { return false };
     let column = expr.and_then(|expr| expr.downcast_ref::<Column>());
-    let group = column.and_then(|column| origin(after, column.index())).and_then(|i| aggregate.groups.get(i));
+    let group = column.and_then(|column| origin(after, column.index()));
+    let group = group.and_then(|group| windowed.aggregate.groups.get(group));
     matches!(group, Some(Group::WindowStart | Group::WindowEnd | Group::WindowTime))
 }
 
-/// Where each key is selected, in the order of GROUP BY.
-fn key(aggregate: &Aggregate, after: &[Stage], output: &Schema) -> Result<Vec<usize>, Error> {
-    let mut key = Vec::new();
-    for (group, (expr, field)) in aggregate.groups.iter().zip(aggregate.schema.fields()).enumerate() {
-        let Group::Key(..) = expr else { continue };
-        let selected = (0..output.fields().len()).find(|column| origin(after, *column) == Some(group));
-        key.push(selected.ok_or_else(|| not_selected(field.name()))?);
-    }
-    Ok(key)
+/// A part of the primary key: its column of the shape, and how SQL names it.
+struct Part {
+    column: usize,
+    name: String,
+    clause: &'static str,
 }
 
-fn not_selected(name: &str) -> Error {
+/// The keys of GROUP BY, in its order.
+fn grouped(aggregate: &Aggregate) -> Vec<Part> {
+    let groups = aggregate.groups.iter().zip(aggregate.schema.fields()).enumerate();
+    groups
+        .filter(|(_, (group, _))| matches!(group, Group::Key(..)))
+        .map(|(column, (_, field))| Part { column, name: field.name().clone(), clause: "GROUP BY" })
+        .collect()
+}
+
+/// The columns of PARTITION BY, in its order.
+fn partitioned(rolling: &Rolling) -> Vec<Part> {
+    let column = |key: &Arc<dyn PhysicalExpr>| {
+        let key = key.downcast_ref::<CastExpr>().map_or(key, |cast| cast.expr());
+        let column = key.downcast_ref::<Column>()?;
+        Some(Part { column: column.index(), name: column.name().to_owned(), clause: "PARTITION BY" })
+    };
+    rolling.keys.iter().filter_map(|(key, _)| column(key)).collect()
+}
+
+/// Where each part of the key is selected.
+fn key(parts: &[Part], after: &[Stage], output: &Schema) -> Result<Vec<usize>, Error> {
+    let selected = |part: &Part| {
+        let found = (0..output.fields().len()).find(|column| origin(after, *column) == Some(part.column));
+        found.ok_or_else(|| not_selected(part))
+    };
+    parts.iter().map(selected).collect()
+}
+
+fn not_selected(part: &Part) -> Error {
+    let Part { name, clause, .. } = part;
     let plain = name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
     let hint = if plain { format!("SELECT {name}, …") } else { format!("SELECT {name} AS key, …") };
     Error::new(
         Code::KeyNotSelected,
         name,
-        format!("GROUP BY {name} is part of the primary key, so {name} must be selected as it is"),
+        format!("{clause} {name} is part of the primary key, so {name} must be selected as it is"),
     )
     .hint(hint)
 }

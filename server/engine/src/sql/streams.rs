@@ -5,30 +5,45 @@ use datafusion::sql::sqlparser::ast::{
 };
 
 use super::error::Error;
-use super::tokens;
+use super::{limits, tokens};
 
-/// The streams that the SQL reads, each once, in the order of their first mention.
+/// The streams that the SQL reads, in the order and as often as it reads them: one for each of
+/// [`crate::query::FeatureQuery::sources`].
 ///
 /// Names of streams are lower case, so however a name is written it comes back in lower case.
 pub fn tables(sql: &str) -> Result<Vec<String>, Error> {
-    let query = tokens::parse(sql)?;
+    mentioned(&tokens::parse(sql)?)
+}
+
+/// Refuses a query that reads too many streams.
+pub(super) fn check(query: &Query) -> Result<(), Error> {
+    mentioned(query).map(|_| ())
+}
+
+fn mentioned(query: &Query) -> Result<Vec<String>, Error> {
     let mut mentioned = Mentioned::default();
-    mentioned.query(&query);
+    mentioned.query(query);
+    if mentioned.streams.len() > limits::SOURCES {
+        return Err(limits::too_many_sources());
+    }
     Ok(mentioned.streams)
 }
 
 #[derive(Default)]
 struct Mentioned {
     streams: Vec<String>,
-    ctes: Vec<String>,
+    /// The streams that each CTE reads.
+    ctes: Vec<(String, Vec<String>)>,
 }
 
 impl Mentioned {
     fn query(&mut self, query: &Query) {
         let outside = self.ctes.len();
         for cte in query.with.iter().flat_map(|with| &with.cte_tables) {
+            let before = std::mem::take(&mut self.streams);
             self.query(&cte.query);
-            self.ctes.push(cte.alias.name.value.to_lowercase());
+            let read = std::mem::replace(&mut self.streams, before);
+            self.ctes.push((cte.alias.name.value.to_lowercase(), read));
         }
         self.body(&query.body);
         self.ctes.truncate(outside);
@@ -87,8 +102,11 @@ impl Mentioned {
 
     fn name(&mut self, name: &str) {
         let name = name.trim_matches('"').to_lowercase();
-        if !self.ctes.contains(&name) && !self.streams.contains(&name) {
-            self.streams.push(name);
+        let room = (limits::SOURCES + 1).saturating_sub(self.streams.len());
+        match self.ctes.iter().rev().find(|(cte, _)| *cte == name) {
+            Some((_, read)) => self.streams.extend(read.iter().take(room).cloned()),
+            None if room > 0 => self.streams.push(name),
+            None => {}
         }
     }
 }

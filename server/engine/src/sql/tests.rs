@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
 
-use super::{Code, Table, normalised_tokens, plan, tables};
+use super::{Code, Table, lowered, normalised_tokens, plan, tables};
 
 /// The event time of the test streams.
 fn time() -> DataType {
@@ -53,6 +53,44 @@ fn twins() -> Table<'static> {
     Table { name: "twins", schema: Arc::new(schema), event_time: "ts" }
 }
 
+/// Two streams whose rows belong together, and a third.
+fn impressions() -> Table<'static> {
+    let fields = vec![
+        Field::new("impr_id", DataType::Utf8, false),
+        Field::new("user_id", DataType::Utf8, false),
+        Field::new("campaign_id", DataType::Utf8, true),
+        Field::new("price", DataType::Float64, true),
+        Field::new("event_time", time(), false),
+    ];
+    Table { name: "impressions", schema: Arc::new(Schema::new(fields)), event_time: "event_time" }
+}
+
+fn clicks() -> Table<'static> {
+    let fields = vec![
+        Field::new("click_id", DataType::Utf8, false),
+        Field::new("impr_id", DataType::Utf8, false),
+        Field::new("user_id", DataType::Utf8, false),
+        Field::new("x", DataType::Int32, true),
+        Field::new("ts", time(), false),
+    ];
+    Table { name: "clicks", schema: Arc::new(Schema::new(fields)), event_time: "ts" }
+}
+
+fn views() -> Table<'static> {
+    let fields = vec![
+        Field::new("impr_id", DataType::Utf8, false),
+        Field::new("user", DataType::Utf8, false),
+        Field::new("seconds", DataType::Float64, true),
+        Field::new("at", time(), false),
+    ];
+    Table { name: "views", schema: Arc::new(Schema::new(fields)), event_time: "at" }
+}
+
+/// All of them.
+pub(super) fn streams() -> [Table<'static>; 5] {
+    [events(), twins(), impressions(), clicks(), views()]
+}
+
 #[test]
 fn the_streams_of_a_query() {
     let of = |sql: &str| tables(sql).unwrap();
@@ -67,7 +105,15 @@ fn the_streams_of_a_query() {
         ["a"]
     );
     assert_eq!(of("SELECT 1 FROM TUMBLE((SELECT * FROM \"a\"), DESCRIPTOR(t), INTERVAL '1' DAY)"), ["a"]);
-    assert_eq!(of("SELECT 1 FROM a JOIN b ON a.x = b.x JOIN a AS c ON true"), ["a", "b"]);
+    assert_eq!(of("SELECT 1 FROM a JOIN b ON a.x = b.x JOIN a AS c ON true"), ["a", "b", "a"]);
+    assert_eq!(of("SELECT x FROM a UNION ALL (SELECT x FROM b UNION ALL SELECT x FROM c)"), ["a", "b", "c"]);
+    assert_eq!(
+        of("WITH x AS (SELECT * FROM a), y AS (SELECT * FROM b), z AS (SELECT * FROM c) \
+            SELECT 1 FROM y JOIN x ON true JOIN y AS y2 ON true"),
+        ["b", "a", "b"],
+        "a CTE is read where it is mentioned, and as often"
+    );
+    assert_eq!(of("SELECT 1 FROM SESSION(a PARTITION BY k, j, DESCRIPTOR(t), INTERVAL '1' DAY)"), ["a"]);
     assert_eq!(
         of("WITH a AS (SELECT * FROM a) SELECT 1 FROM a"),
         ["a"],

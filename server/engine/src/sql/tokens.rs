@@ -1,15 +1,20 @@
 //! Text to one parsed statement, with the spellings of Flink that sqlparser does not read.
 
-use datafusion::sql::sqlparser::ast::{Query, Statement};
+use std::ops::ControlFlow;
+
+use datafusion::sql::sqlparser::ast::{
+    Expr, Function, FunctionArguments, ObjectName, ObjectNamePart, Query, Statement, VisitMut, VisitorMut,
+};
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::parser::{Parser, ParserError};
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer};
 
+use super::call::Kind;
 use super::error::{Code, Error};
 use super::limits;
 
-/// Window functions that other engines know; only the first is supported.
-const WINDOWS: [&str; 4] = ["TUMBLE", "HOP", "CUMULATE", "SESSION"];
+/// The argument that `PARTITION BY` inside a window call becomes.
+pub(super) const PARTITION_BY: &str = "PARTITION_BY";
 
 /// The tokens without comments, white space and trailing semicolons, one space between two of them.
 ///
@@ -28,15 +33,15 @@ pub(super) fn parse(sql: &str) -> Result<Query, Error> {
     if tokens.len() > limits::TOKENS {
         return Err(limits::too_long());
     }
-    refuse_windows(&tokens)?;
-    let tokens = drop_table_words(tokens);
+    let tokens = partition_arguments(drop_table_words(tokens));
     let mut statements = Parser::new(&GenericDialect {})
         .with_tokens_with_locations(tokens)
         .parse_statements()
         .map_err(|e| syntax(&e))?;
     match (statements.pop(), statements.is_empty()) {
-        (Some(Statement::Query(query)), true) => {
+        (Some(Statement::Query(mut query)), true) => {
             limits::check(&query)?;
+            let _: ControlFlow<()> = query.visit(&mut BareWords);
             Ok(*query)
         }
         (None, _) => Err(Error::new(Code::Syntax, "SQL", "the SQL is empty").hint(EXAMPLE)),
@@ -67,21 +72,8 @@ fn is_word(token: Option<&TokenWithSpan>, word: &str) -> bool {
     matches!(token.map(|t| &t.token), Some(Token::Word(w)) if w.quote_style.is_none() && w.value.eq_ignore_ascii_case(word))
 }
 
-/// HOP and its like are refused before parsing: their own syntax (`PARTITION BY` inside the call)
-/// would otherwise end in a syntax error that names nothing.
-fn refuse_windows(tokens: &[TokenWithSpan]) -> Result<(), Error> {
-    for (i, token) in tokens.iter().enumerate() {
-        let call = tokens.get(i + 1).is_some_and(|t| t.token == Token::LParen);
-        for window in WINDOWS.iter().skip(1) {
-            if call && is_word(Some(token), window) {
-                return Err(Error::unsupported(
-                    &format!("{window} window"),
-                    "the supported window is TUMBLE(stream, DESCRIPTOR(event time), INTERVAL '5' MINUTES)",
-                ));
-            }
-        }
-    }
-    Ok(())
+fn is_window(token: Option<&TokenWithSpan>) -> bool {
+    Kind::ALL.iter().any(|kind| is_word(token, kind.name()))
 }
 
 /// `TUMBLE(TABLE events, …)` and `DATA => TABLE events` are the standard's spelling; the word says
@@ -93,7 +85,7 @@ fn drop_table_words(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
         let before_that = kept.len().checked_sub(2).and_then(|i| kept.get(i));
         let argument = match before.map(|t| &t.token) {
             Some(Token::RArrow) => true,
-            Some(Token::LParen) => WINDOWS.iter().any(|w| is_word(before_that, w)),
+            Some(Token::LParen) => is_window(before_that),
             _ => false,
         };
         if !(argument && is_word(Some(&token), "TABLE")) {
@@ -101,6 +93,73 @@ fn drop_table_words(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
         }
     }
     kept
+}
+
+/// `SESSION(events PARTITION BY a, b, DESCRIPTOR(ts), …)` to
+/// `SESSION(events, PARTITION_BY(a, b), DESCRIPTOR(ts), …)`: the columns go on to the next argument.
+fn partition_arguments(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
+    let mut written: Vec<TokenWithSpan> = Vec::with_capacity(tokens.len());
+    let mut calls: Vec<bool> = Vec::new(); // the open parentheses: is it a window's?
+    let mut columns: Option<usize> = None; // the parentheses around an open PARTITION_BY
+    let mut rest = tokens.into_iter().peekable();
+    while let Some(token) = rest.next() {
+        let ends = match &token.token {
+            Token::RParen => columns == Some(calls.len()),
+            Token::Comma => columns == Some(calls.len()) && !is_column(rest.clone()),
+            _ => false,
+        };
+        if ends {
+            columns = None;
+            written.push(TokenWithSpan { token: Token::RParen, span: token.span });
+        }
+        match &token.token {
+            Token::LParen => calls.push(is_window(written.last())),
+            Token::RParen => _ = calls.pop(),
+            _ => {}
+        }
+        let inside = calls.last() == Some(&true) && columns.is_none();
+        if inside && is_word(Some(&token), "PARTITION") && is_word(rest.peek(), "BY") {
+            let word = Token::make_word(PARTITION_BY, None);
+            let opened = [Token::Comma, word, Token::LParen];
+            written.extend(opened.map(|opened| TokenWithSpan { token: opened, span: token.span }));
+            columns = Some(calls.len());
+            rest.next();
+        } else {
+            written.push(token);
+        }
+    }
+    written
+}
+
+/// Whether a column comes next, and not `DESCRIPTOR(…)` or `NAME => …`.
+fn is_column(mut next: impl Iterator<Item = TokenWithSpan>) -> bool {
+    matches!(next.next().map(|t| t.token), Some(Token::Word(_)))
+        && !matches!(next.next().map(|t| t.token), Some(Token::LParen | Token::RArrow))
+}
+
+/// A word like `user` or `current_date` that sqlparser takes for a call without parentheses is a name
+/// like any other; where no column is called so, [`super::names`] says what it would have been.
+struct BareWords;
+
+impl VisitorMut for BareWords {
+    type Break = ();
+
+    fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+        if let Expr::Function(Function {
+            name: ObjectName(parts),
+            args: FunctionArguments::None,
+            over: None,
+            ..
+        }) = expr
+        {
+            let words = parts.iter().filter_map(ObjectNamePart::as_ident).cloned().collect::<Vec<_>>();
+            *expr = match <[_; 1]>::try_from(words) {
+                Ok([word]) => Expr::Identifier(word),
+                Err(words) => Expr::CompoundIdentifier(words),
+            };
+        }
+        ControlFlow::Continue(())
+    }
 }
 
 fn syntax(error: &ParserError) -> Error {

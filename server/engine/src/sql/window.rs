@@ -1,4 +1,4 @@
-//! The window as a node of DataFusion's logical plan, and what makes it of a `TUMBLE(…)` call.
+//! The window of a query as a node of the logical plan, made from its one form ([`super::call`]).
 
 use std::cmp::Ordering;
 use std::collections::HashSet;
@@ -6,29 +6,26 @@ use std::fmt;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, FieldRef, TimeUnit};
-use datafusion::common::{DFSchema, DFSchemaRef, Result, ScalarValue, TableReference};
+use datafusion::common::{DFSchema, DFSchemaRef, Result, TableReference};
 use datafusion::logical_expr::planner::{
     PlannedRelation, RelationPlanner, RelationPlannerContext, RelationPlanning,
 };
 use datafusion::logical_expr::{Expr, ExprSchemable, Extension, LogicalPlan, UserDefinedLogicalNodeCore};
-use datafusion::sql::sqlparser::ast::{self, FunctionArg, FunctionArgExpr, TableFactor};
+use datafusion::sql::sqlparser::ast::{self, TableFactor};
 
-use super::error::{Code, Error};
+use super::call::{Call, Kind, relation};
+use super::lengths;
 use super::scope::WINDOW_COLUMNS;
 use crate::query::Window;
-use crate::time::Span;
 
-const DAY: i64 = 86_400_000_000;
-
-/// A hundred years: the ends of longer windows leave the calendar.
-const LONGEST: i64 = 36_525 * DAY;
-
-/// `TUMBLE`: the input's columns, then [`WINDOW_COLUMNS`].
+/// A window: the input's columns, then [`WINDOW_COLUMNS`].
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct WindowNode {
     pub input: LogicalPlan,
     pub window: Window,
     pub time: Expr,
+    /// The columns after PARTITION BY inside the call.
+    pub partition: Vec<Expr>,
     schema: DFSchemaRef,
 }
 
@@ -39,15 +36,15 @@ impl PartialOrd for WindowNode {
 }
 
 impl WindowNode {
-    fn new(input: LogicalPlan, window: Window, time: Expr) -> Result<Self> {
+    fn new(input: LogicalPlan, window: Window, time: Expr, partition: Vec<Expr>) -> Result<Self> {
         let mut fields: Vec<(Option<TableReference>, FieldRef)> =
             input.schema().iter().map(|(qualifier, field)| (qualifier.cloned(), Arc::clone(field))).collect();
         let (_, field) = time.to_field(input.schema())?;
         for name in WINDOW_COLUMNS {
             fields.push((None, Arc::new(Field::new(name, field.data_type().clone(), false))));
         }
-        let schema = Arc::new(DFSchema::new_with_metadata(fields, input.schema().metadata().clone())?);
-        Ok(Self { input, window, time, schema })
+        let schema = DFSchema::new_with_metadata(fields, input.schema().metadata().clone())?;
+        Ok(Self { input, window, time, partition, schema: Arc::new(schema) })
     }
 }
 
@@ -65,16 +62,17 @@ impl UserDefinedLogicalNodeCore for WindowNode {
     }
 
     fn expressions(&self) -> Vec<Expr> {
-        vec![self.time.clone()]
+        std::iter::once(&self.time).chain(&self.partition).cloned().collect()
     }
 
     fn fmt_for_explain(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Window: {:?} on {}", self.window, self.time)
     }
 
-    fn with_exprs_and_inputs(&self, mut exprs: Vec<Expr>, mut inputs: Vec<LogicalPlan>) -> Result<Self> {
-        match (exprs.pop(), inputs.pop()) {
-            (Some(time), Some(input)) => Self::new(input, self.window, time),
+    fn with_exprs_and_inputs(&self, exprs: Vec<Expr>, mut inputs: Vec<LogicalPlan>) -> Result<Self> {
+        let mut exprs = exprs.into_iter();
+        match (exprs.next(), inputs.pop()) {
+            (Some(time), Some(input)) => Self::new(input, self.window, time, exprs.collect()),
             _ => datafusion::common::internal_err!("a window has one time column and one input"),
         }
     }
@@ -83,12 +81,12 @@ impl UserDefinedLogicalNodeCore for WindowNode {
         WINDOW_COLUMNS.map(ToOwned::to_owned).into()
     }
 
-    /// What a parent reads of the input, and the time column: the rest need not be decoded.
+    /// What a parent reads of the input, and the window's own columns: the rest need not be decoded.
     fn necessary_children_exprs(&self, output: &[usize]) -> Option<Vec<Vec<usize>>> {
         let input = self.input.schema();
         let width = input.fields().len();
         let mut columns: Vec<usize> = output.iter().copied().filter(|i| *i < width).collect();
-        for column in self.time.column_refs() {
+        for column in self.expressions().iter().flat_map(Expr::column_refs) {
             columns.push(input.index_of_column(column).ok()?);
         }
         columns.sort_unstable();
@@ -97,106 +95,62 @@ impl UserDefinedLogicalNodeCore for WindowNode {
     }
 }
 
-/// Plans the `TUMBLE` calls that [`super::from`] has put into their positional form.
+/// Plans window calls.
 #[derive(Debug)]
 pub(super) struct WindowPlanner;
 
 impl RelationPlanner for WindowPlanner {
     fn plan_relation(
         &self,
-        relation: TableFactor,
+        factor: TableFactor,
         cx: &mut dyn RelationPlannerContext,
     ) -> Result<RelationPlanning> {
-        let TableFactor::Table { args: Some(args), alias, .. } = relation else {
-            return Ok(RelationPlanning::Original(Box::new(relation)));
+        let Some(call) = Call::of(&factor) else { return Ok(RelationPlanning::Original(Box::new(factor))) };
+        let TableFactor::Table { alias, .. } = factor else {
+            return datafusion::common::internal_err!("a window call that is no relation");
         };
-        let mut args = args.args.into_iter().filter_map(|arg| match arg {
-            FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) => Some(expr),
-            _ => None,
-        });
-        let (Some(input), Some(ast::Expr::Identifier(time)), Some(size)) =
-            (args.next(), args.next(), args.next())
-        else {
-            return datafusion::common::internal_err!(
-                "a window call that was not put into its positional form"
-            );
-        };
-        let input = match input {
-            ast::Expr::Identifier(name) => cx.plan(table(name))?,
+        let input = match call.input {
+            ast::Expr::Identifier(name) => cx.plan(relation(name, None, None))?,
             ast::Expr::Subquery(subquery) => {
                 cx.plan(TableFactor::Derived { lateral: false, subquery, alias: None, sample: None })?
             }
             other => return datafusion::common::internal_err!("a window over {other}"),
         };
-        let size = span(size, cx)?;
-        if size.0 > LONGEST {
-            return Err(bad(format!(
-                "{} days are too long for a window; the longest is 36525 days",
-                size.0 / DAY
-            ))
-            .into());
-        }
-        if size.0 <= 0 {
-            return Err(bad(format!("the size of a window is positive, not {} µs", size.0)).into());
-        }
-        let offset = args.next().map_or(Ok(Span(0)), |offset| span(offset, cx))?;
-        let offset = Span(offset.0.rem_euclid(size.0)); // the same windows, one spelling
-        let (qualifier, field) = input.schema().qualified_field_with_unqualified_name(&time.value)?;
-        if !matches!(field.data_type(), DataType::Timestamp(TimeUnit::Microsecond, Some(_))) {
-            let message = format!(
-                "the time column {} is {}, not the event time of a stream",
-                time.value,
-                field.data_type()
-            );
-            return Err(bad(message).into());
-        }
-        let time = Expr::Column((qualifier, field).into());
-        let node = WindowNode::new(input, Window::Tumble { size, offset }, time)?;
+        let window = lengths::window(call.kind, call.lengths, cx)?;
+        let time = column(&call.time, &input)?;
+        let partition = call.partition.iter().map(|expr| column(expr, &input)).collect::<Result<_>>()?;
+        check_time(call.kind, &time, &input)?;
+        let node = WindowNode::new(input, window, time, partition)?;
         let plan = LogicalPlan::Extension(Extension { node: Arc::new(node) });
         Ok(RelationPlanning::Planned(Box::new(PlannedRelation::new(plan, alias))))
     }
 }
 
-fn table(name: ast::Ident) -> TableFactor {
-    TableFactor::Table {
-        name: ast::ObjectName::from(vec![name]),
-        alias: None,
-        args: None,
-        with_hints: Vec::new(),
-        version: None,
-        with_ordinality: false,
-        partitions: Vec::new(),
-        json_path: None,
-        sample: None,
-        index_hints: Vec::new(),
-    }
-}
-
-/// The length that an INTERVAL literal says, in whole microseconds.
-fn span(expr: ast::Expr, cx: &mut dyn RelationPlannerContext) -> Result<Span> {
-    let written = expr.to_string();
-    let not_an_interval =
-        || bad(format!("a window's size is an interval like INTERVAL '5' MINUTES, not {written}"));
-    let planned = cx.sql_to_expr(expr, &DFSchema::empty()).map_err(|_| not_an_interval())?;
-    let (months, days, nanos) = match planned {
-        Expr::Literal(ScalarValue::IntervalMonthDayNano(Some(v)), _) => (v.months, v.days, v.nanoseconds),
-        Expr::Literal(ScalarValue::IntervalDayTime(Some(v)), _) => {
-            (0, v.days, i64::from(v.milliseconds) * 1_000_000)
-        }
-        Expr::Literal(ScalarValue::IntervalYearMonth(Some(months)), _) => (months, 0, 0),
-        _ => return Err(not_an_interval().into()),
+/// The input's column that a resolved name means.
+fn column(name: &ast::Expr, input: &LogicalPlan) -> Result<Expr> {
+    let schema = input.schema();
+    let (qualifier, field) = match name {
+        ast::Expr::Identifier(column) => schema.qualified_field_with_unqualified_name(&column.value)?,
+        ast::Expr::CompoundIdentifier(parts) => match parts.as_slice() {
+            [relation, column] => {
+                let relation = TableReference::bare(relation.value.as_str());
+                schema.qualified_field_with_name(Some(&relation), &column.value)?
+            }
+            _ => return datafusion::common::internal_err!("{name} is no column of a window's input"),
+        },
+        _ => return datafusion::common::internal_err!("{name} is no column of a window's input"),
     };
-    if months != 0 {
-        return Err(bad(format!("{written} has months, which differ in length; write days")).into());
-    }
-    if nanos % 1_000 != 0 {
-        return Err(bad(format!("{written} is finer than a microsecond")).into());
-    }
-    let span = i64::from(days).checked_mul(DAY).and_then(|days| days.checked_add(nanos / 1_000));
-    Ok(Span(span.ok_or_else(|| bad(format!("{written} is too long")))?))
+    Ok(Expr::Column((qualifier, field).into()))
 }
 
-fn bad(message: String) -> Error {
-    Error::new(Code::BadWindow, "TUMBLE", message)
-        .hint("TUMBLE(stream, DESCRIPTOR(event time), INTERVAL '5' MINUTES)")
+fn check_time(kind: Kind, time: &Expr, input: &LogicalPlan) -> Result<()> {
+    let (_, field) = time.to_field(input.schema())?;
+    match field.data_type() {
+        DataType::Timestamp(TimeUnit::Microsecond, Some(_)) => Ok(()),
+        other => {
+            let message =
+                format!("the time column {} is {other}, not the event time of a stream", field.name());
+            Err(kind.bad(message).into())
+        }
+    }
 }

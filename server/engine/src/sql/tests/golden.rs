@@ -3,8 +3,7 @@
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
-use super::super::plan;
-use super::{events, twins};
+use super::{lowered, plan, streams, tables};
 use crate::time::Span;
 
 /// Runs `outcome` over every query of a file and compares it with what stands below the query.
@@ -34,8 +33,14 @@ fn check(file: &str, outcome: impl Fn(&str) -> String) {
 
 #[test]
 fn golden_plans() {
-    check("lowered.txt", |sql| match plan(sql, &[events(), twins()]) {
+    check("lowered.txt", |sql| match lowered(sql, &streams()) {
         Ok(query) => {
+            let read: Vec<&str> = query.sources.iter().map(|source| source.stream.as_str()).collect();
+            assert_eq!(
+                read,
+                tables(sql).unwrap(),
+                "the sources are the streams as they are mentioned: {sql}"
+            );
             let text = query.explain(Span(5_000_000), Span(0)).to_string();
             // The last two lines say the same for every query; a test of their own has them.
             text.lines().take_while(|line| !line.starts_with("rows ")).collect::<Vec<_>>().join("\n")
@@ -46,7 +51,7 @@ fn golden_plans() {
 
 #[test]
 fn golden_refusals() {
-    check("refused.txt", |sql| match plan(sql, &[events(), twins()]) {
+    check("refused.txt", |sql| match lowered(sql, &streams()) {
         Ok(query) => format!("ACCEPTED\n{}", query.explain(Span(0), Span(0))),
         Err(error) => {
             let code = serde_json::to_value(error.code).unwrap();
@@ -58,13 +63,18 @@ fn golden_refusals() {
 #[test]
 fn when_rows_come_out_is_said_in_words() {
     let sql = "SELECT COUNT(*) AS n FROM TUMBLE(events, DESCRIPTOR(timestamp), INTERVAL '90' SECOND) GROUP BY window_end";
-    let query = plan(sql, &[events()]).unwrap();
+    let query = plan(sql, &streams()).unwrap();
     let prompt = query.explain(Span(0), Span(0));
-    assert_eq!(prompt.window, "TUMBLE 90 seconds");
+    assert_eq!(prompt.plan.get(2).unwrap(), "    window TUMBLE 90 seconds on timestamp");
     assert!(prompt.watermark_delay.starts_with("none:"), "{}", prompt.watermark_delay);
     let patient = query.explain(Span(60_000_000), Span(3_600_000_000));
     assert!(patient.watermark_delay.contains("less 1 minute"), "{}", patient.watermark_delay);
     assert!(patient.emission.contains("up to 1 hour later"), "{}", patient.emission);
+    let sql = "SELECT i.user_id, COUNT(*) AS n FROM impressions i JOIN clicks c ON c.impr_id = i.impr_id AND c.ts \
+        BETWEEN i.event_time AND i.event_time + INTERVAL '15' SECOND GROUP BY i.user_id, TUMBLE(i.event_time, INTERVAL '1' MINUTE)";
+    let joined = lowered(sql, &streams()).unwrap().explain(Span(0), Span(0));
+    assert!(joined.watermark_delay.contains("the least over all streams"), "{}", joined.watermark_delay);
+    assert!(joined.watermark_delay.contains("the join adds 15 seconds"), "{}", joined.watermark_delay);
     let json = serde_json::to_value(&patient).unwrap();
-    assert_eq!(json["aggregates"][0]["state"][0], "Int64");
+    assert_eq!(json["state"][0]["types"][0], "Int64");
 }

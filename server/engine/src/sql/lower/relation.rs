@@ -1,0 +1,184 @@
+//! Where rows come from: a stream, several united, two joined; which columns still are event times.
+
+use std::sync::Arc;
+
+use arrow::datatypes::{Field, Schema, SchemaRef};
+use datafusion::common::DFSchema;
+use datafusion::logical_expr::{Expr, LogicalPlan, TableScan, Union};
+use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_expr::expressions::Column;
+
+use super::{Lowering, schema_after, unsupported};
+use crate::query::{EventTime, Node, Relation, Source, Stage};
+use crate::sql::columns::{Columns, picked};
+use crate::sql::error::{Code, Error};
+use crate::sql::over;
+use crate::time::Span;
+
+/// A relation with what is known of its columns.
+pub(super) struct Input {
+    pub relation: Relation,
+    /// What the columns of the plan's node are over the relation's.
+    pub columns: Columns,
+    /// For each column of the relation, if it is an event time: its hold.
+    pub times: Vec<Option<Span>>,
+}
+
+impl Input {
+    /// The event time that a column of the plan's node is.
+    pub fn time(&self, column: &datafusion::common::Column, node: &DFSchema) -> Option<EventTime> {
+        let position = self.columns.position(node.maybe_index_of_column(column)?)?;
+        let hold = self.times.get(position).copied().flatten()?;
+        Some(EventTime { column: position, hold })
+    }
+
+    /// The event time that an expression over the plan's node is.
+    pub fn time_of(&self, expr: &Expr, node: &DFSchema) -> Option<EventTime> {
+        match expr {
+            Expr::Column(column) => self.time(column, node),
+            _ => None,
+        }
+    }
+
+    /// What is left after stages of the plan.
+    fn through(mut self, stages: Vec<Stage>) -> Result<Self, Error> {
+        let (stages, columns) = picked(stages, self.columns)?;
+        self.columns = columns;
+        for stage in &stages {
+            if let Stage::Project(exprs, _) = stage {
+                let time = |expr: &Arc<dyn PhysicalExpr>| {
+                    let column = expr.downcast_ref::<Column>()?;
+                    self.times.get(column.index()).copied().flatten()
+                };
+                self.times = exprs.iter().map(time).collect();
+            }
+        }
+        self.relation.schema = schema_after(&stages, &self.relation.schema);
+        self.relation.stages.extend(stages);
+        Ok(self)
+    }
+}
+
+impl Lowering<'_> {
+    /// The relation that a plan below every window is.
+    pub(super) fn relation(&mut self, plan: &LogicalPlan) -> Result<Input, Error> {
+        let (stages, leaf) = self.stages(plan)?;
+        let input = match leaf {
+            LogicalPlan::TableScan(scan) => self.scan(scan)?,
+            LogicalPlan::Union(union) => self.union(union)?,
+            LogicalPlan::Join(join) => self.join(join)?,
+            LogicalPlan::Window(_) => {
+                return Err(Error::unsupported(
+                    "OVER with different PARTITION BY or ORDER BY in one query",
+                    &format!(
+                        "the same for every function, one feature group for each key: {}",
+                        over::EXAMPLE
+                    ),
+                ));
+            }
+            other => return Err(unsupported(other)),
+        };
+        input.through(stages)
+    }
+
+    fn scan(&mut self, scan: &TableScan) -> Result<Input, Error> {
+        let stream = scan.table_name.table();
+        let unknown = || Error::new(Code::UnknownTable, stream, format!("there is no stream {stream:?}"));
+        let table = self.tables.iter().find(|table| table.name == stream).ok_or_else(unknown)?;
+        let read: Vec<usize> =
+            scan.projection.clone().unwrap_or_else(|| (0..table.schema.fields().len()).collect());
+        let event_time = table.schema.index_of(table.event_time).map_err(|_| unknown())?;
+        let mut columns = read.clone();
+        if !columns.contains(&event_time) {
+            columns.push(event_time); // nothing reads it, and it decides nevertheless
+            columns.sort_unstable();
+        }
+        let position = |column: &usize| columns.iter().position(|c| c == column).unwrap_or_default();
+        let schema: SchemaRef = Arc::new(
+            table.schema.project(&columns).map_err(|e| Error::new(Code::Type, stream, e.to_string()))?,
+        );
+        let named = |column: &usize| table.schema.field(*column).name().clone();
+        let source = Source {
+            stream: stream.to_owned(),
+            event_time: position(&event_time),
+            schema: Arc::clone(&schema),
+            columns: columns.clone(),
+        };
+        let mut times = vec![None; columns.len()];
+        if let Some(time) = times.get_mut(source.event_time) {
+            *time = Some(Span(0));
+        }
+        let relation = Relation::source(self.sources.len(), &source);
+        self.sources.push(source);
+        let columns = Columns::at(read.iter().map(|column| (named(column), position(column))));
+        Ok(Input { relation, columns, times })
+    }
+
+    /// Rows of each input under one schema. A column is an event time if it is one in each input; it
+    /// stays behind the watermark as far as the one that stays behind farthest.
+    fn union(&mut self, union: &Union) -> Result<Input, Error> {
+        let fields = union.schema.as_arrow().fields();
+        let schema: SchemaRef = Arc::new(Schema::new(
+            fields
+                .iter()
+                .map(|f| Field::new(f.name(), f.data_type().clone(), f.is_nullable()))
+                .collect::<Vec<_>>(),
+        ));
+        let mut times: Option<Vec<Option<Span>>> = None;
+        let mut inputs = Vec::new();
+        for plan in &union.inputs {
+            let (relation, of_input) = conform(self.relation(plan)?, &schema)?;
+            times = Some(match times {
+                None => of_input,
+                Some(times) => {
+                    let both = |(a, b): (Option<Span>, Option<Span>)| a.zip(b).map(|(a, b)| a.max(b));
+                    times.into_iter().zip(of_input).map(both).collect()
+                }
+            });
+            match relation {
+                Relation { node: Node::Union(nested), stages, .. } if stages.is_empty() => {
+                    inputs.extend(nested)
+                }
+                other => inputs.push(other),
+            }
+        }
+        let relation =
+            Relation { node: Node::Union(inputs), stages: Vec::new(), schema: Arc::clone(&schema) };
+        Ok(Input { relation, columns: Columns::of(&schema), times: times.unwrap_or_default() })
+    }
+}
+
+/// The relation with exactly the columns of `schema`, and which of them are event times.
+fn conform(input: Input, schema: &SchemaRef) -> Result<(Relation, Vec<Option<Span>>), Error> {
+    let Input { mut relation, columns: Columns(exprs), times } = input;
+    for (expr, field) in exprs.iter().zip(schema.fields()) {
+        let given = expr.data_type(&relation.schema)?;
+        if given != *field.data_type() {
+            let (name, wanted) = (field.name(), field.data_type());
+            let message =
+                format!("the column {name} of UNION ALL is {given} in one SELECT and {wanted} in another");
+            return Err(Error::new(Code::Type, name, message).hint(format!("CAST({name} AS type) AS {name}")));
+        }
+    }
+    let position = |expr: &Arc<dyn PhysicalExpr>| expr.downcast_ref::<Column>().map(Column::index);
+    let times = exprs
+        .iter()
+        .map(|expr| position(expr).and_then(|position| times.get(position).copied().flatten()))
+        .collect();
+    let same = exprs.iter().enumerate().all(|(i, expr)| position(expr) == Some(i));
+    if !(same && relation.schema == *schema) {
+        // Over a projection, columns that are only picked are those of the projection itself.
+        let below = match relation.stages.last() {
+            Some(Stage::Project(below, _)) => {
+                exprs.iter().map(|expr| position(expr).and_then(|i| below.get(i).cloned())).collect()
+            }
+            _ => None,
+        };
+        if below.is_some() {
+            relation.stages.pop();
+        }
+        relation.stages.push(Stage::Project(below.unwrap_or(exprs), Arc::clone(schema)));
+        relation.schema = Arc::clone(schema);
+    }
+    Ok((relation, times))
+}

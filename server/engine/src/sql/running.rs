@@ -1,0 +1,83 @@
+//! What is planned and does not run yet, in one place: each entry goes when its operator comes.
+
+use super::error::Error;
+use crate::query::{FeatureQuery, Node, Relation, Shape, Window};
+
+/// Refuses a query that the engine cannot run yet.
+pub(super) fn check(query: &FeatureQuery) -> Result<(), Error> {
+    let waiting = [
+        (reads(&query.input, |node| matches!(node, Node::Join(_))), "JOIN", ONE_STREAM),
+        (reads(&query.input, |node| matches!(node, Node::Union(_))), "UNION ALL", ONE_STREAM),
+        (
+            matches!(query.shape, Shape::Rolling(_)),
+            "OVER",
+            "aggregate over windows: FROM TUMBLE(…) and GROUP BY key, window_end",
+        ),
+        (window(query, |w| matches!(w, Window::Hop { .. })), "HOP", TUMBLE),
+        (window(query, |w| matches!(w, Window::Cumulate { .. })), "CUMULATE", TUMBLE),
+        (window(query, |w| matches!(w, Window::Session { .. })), "SESSION", TUMBLE),
+    ];
+    match waiting.iter().find(|(found, ..)| *found) {
+        Some((_, construct, hint)) => Err(Error::unsupported(construct, hint)),
+        None => Ok(()),
+    }
+}
+
+const ONE_STREAM: &str = "one stream per feature group; join feature groups in a feature view";
+const TUMBLE: &str = "the supported window is TUMBLE(stream, DESCRIPTOR(event time), INTERVAL '5' MINUTES)";
+
+/// Whether a relation, or one that it is made of, has such a node.
+fn reads(relation: &Relation, is: fn(&Node) -> bool) -> bool {
+    is(&relation.node)
+        || match &relation.node {
+            Node::Source(_) => false,
+            Node::Union(inputs) => inputs.iter().any(|input| reads(input, is)),
+            Node::Join(join) => reads(&join.left, is) || reads(&join.right, is),
+        }
+}
+
+fn window(query: &FeatureQuery, is: impl Fn(&Window) -> bool) -> bool {
+    match &query.shape {
+        Shape::Windowed(windowed) => is(&windowed.window),
+        Shape::Rolling(_) => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sql::plan;
+    use crate::sql::tests::streams;
+
+    /// What waits for its operator is refused by name when a group is created.
+    #[test]
+    fn what_does_not_run_yet_is_refused_by_name() {
+        for (sql, construct) in [
+            (
+                "FROM HOP(clicks, DESCRIPTOR(ts), INTERVAL '1' DAY, INTERVAL '2' DAYS) GROUP BY user_id, window_end",
+                "HOP",
+            ),
+            (
+                "FROM CUMULATE(clicks, DESCRIPTOR(ts), INTERVAL '1' DAY, INTERVAL '2' DAYS) GROUP BY user_id, window_end",
+                "CUMULATE",
+            ),
+            (
+                "FROM SESSION(clicks, DESCRIPTOR(ts), INTERVAL '1' DAY) GROUP BY user_id, window_end",
+                "SESSION",
+            ),
+            (
+                "FROM TUMBLE((SELECT user_id, ts FROM clicks UNION ALL SELECT user_id, event_time FROM impressions), DESCRIPTOR(ts), INTERVAL '1' DAY) GROUP BY user_id, window_end",
+                "UNION ALL",
+            ),
+            (
+                "FROM TUMBLE((SELECT c.user_id, ts FROM clicks c JOIN impressions i ON c.user_id = i.user_id AND ts = event_time), DESCRIPTOR(ts), INTERVAL '1' DAY) GROUP BY user_id, window_end",
+                "JOIN",
+            ),
+        ] {
+            let error = plan(&format!("SELECT user_id, COUNT(*) AS n {sql}"), &streams()).unwrap_err();
+            assert_eq!(error.construct, construct);
+        }
+        let rolling = "SELECT user_id, COUNT(*) OVER (PARTITION BY user_id ORDER BY ts RANGE INTERVAL '1' DAY PRECEDING) AS n FROM clicks";
+        assert_eq!(plan(rolling, &streams()).unwrap_err().construct, "OVER");
+    }
+}
