@@ -45,7 +45,6 @@ fn window(query: &FeatureQuery, is: impl Fn(&Window) -> bool) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use crate::sql::plan;
     use crate::sql::tests::streams;
 
