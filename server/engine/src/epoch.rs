@@ -1,16 +1,21 @@
 //! One epoch through the engine: `(state, batches, journal entry) → (state changes, rows out)`.
 //!
 //! ```text
-//! records ─▶ stage ─▶ window ─▶ stage ─▶ key, late? ─▶ group ─▶ accumulators ─▶ saved form ─▶ (watermark) close ─▶ rows
+//! records ─▶ stage ─▶ window ─▶ stage ─▶ key, late? ─▶ group ─▶ accumulators ─▶ (watermark) close ─▶ rows
+//!                                                                  └▶ (checkpoint) saved states
 //! ```
 //!
-//! [`windowed`] takes records in, [`saved`] keeps what lasts, [`close`] lets rows out, [`upsert`] is the short way of ingested groups.
+//! [`windowed`] takes records in, [`close`] lets rows out, [`checkpoint`] keeps what lasts, [`upsert`] is the
+//! short way of ingested groups.
+//!
+//! What lies in the store is the state as of the last epoch with [`Input::checkpoint`]. A restart loads it and
+//! applies the epochs since once more, with the same input each: the same rows come out, and are not wanted.
 
+mod checkpoint;
 mod close;
 mod evaluate;
 mod plan;
 mod records;
-mod saved;
 mod stage;
 #[cfg(test)]
 mod tests;
@@ -82,6 +87,10 @@ pub struct Input<'a> {
     pub cursor: Option<CloseCursor>,
     /// A close goes through at most this many keys in one epoch (at least one), emitted or rejected by HAVING.
     pub max_rows: usize,
+    /// The states of all that changed since the last checkpoint are to be saved: they come out in
+    /// [`Output::state`], and the engine goes on from them as if it had been restored. Epochs without it
+    /// give no state at all.
+    pub checkpoint: bool,
 }
 
 /// Where a large close stopped.
@@ -104,7 +113,8 @@ pub struct Output {
     pub rejected: Vec<Rejected>,
     /// Records that no window took.
     pub late: Vec<RecordId>,
-    /// Durable copy of the state touched, sorted by key; range deletes of what was closed.
+    /// Of a checkpoint: range deletes of what was closed since the last one, then the durable copy of what
+    /// changed since, sorted by key.
     pub state: Vec<StateChange>,
     /// The watermark after this epoch (≥ the input's, greater only by `finished`).
     pub watermark: Micros,
@@ -229,9 +239,10 @@ enum Operator {
 }
 
 impl Engine {
-    /// An engine with the state that `rows` holds (none: empty), as it stood at watermark `watermark`,
-    /// the one that the last epoch committed ([`Output::watermark`]).
-    /// `rows` come sorted by (window end, key group, key). No lateness is allowed yet but zero.
+    /// An engine with the state that `rows` holds (none: empty), as it stood at watermark `watermark`, the
+    /// one that the epoch of the last checkpoint committed ([`Output::watermark`]; before the first:
+    /// [`Micros::MIN`]). `rows` come sorted by (operator, slice end, key group, key). No lateness is allowed
+    /// yet but zero.
     pub fn restore(
         query: Arc<FeatureQuery>,
         allowed_lateness: Span,

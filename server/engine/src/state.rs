@@ -1,10 +1,10 @@
 //! The state of the operators: its durable form, and the accumulators it is made of.
 //!
-//! One entry is the partial aggregate of one key over one slice. What lies in the store
-//! ([`StateRow`]) and what the engine holds in memory between epochs are the *same bytes*
-//! ([`codec`]): every epoch starts the groups it touches from their saved form, so that an engine
-//! that was restored and one that never stopped cannot differ, whatever the aggregate does when it is
-//! saved and merged.
+//! One entry is the partial aggregate of one key over one slice. Accumulators live in memory from the first
+//! event of a slice on; at a checkpoint they are saved, and the engine goes on from what it saved
+//! ([`codec`]: the same bytes come back as the same columns). So an engine that was restored and one that
+//! never stopped do not differ, whatever an aggregate does when it is saved and merged, provided that one
+//! who is saved, merged and saved again gives the same state (which is tested of every one that is allowed).
 
 mod accumulators;
 pub mod codec;

@@ -1,12 +1,18 @@
 //! Windows: which one an event belongs to, and what is kept for each.
 
+mod groups;
 mod pane;
 
-pub(crate) use pane::{Pane, UNTOUCHED};
+pub(crate) use groups::Groups;
+pub(crate) use pane::Pane;
 
 use std::collections::HashMap;
 
+use datafusion::error::DataFusionError;
+
+use crate::key;
 use crate::query::Window;
+use crate::state::codec;
 use crate::time::{Micros, Span};
 
 impl Window {
@@ -38,6 +44,21 @@ impl Window {
             starts.push(start);
         }
     }
+}
+
+/// Why a pane cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    #[error(transparent)]
+    Key(#[from] key::Error),
+    #[error(transparent)]
+    Codec(#[from] codec::Error),
+    #[error(transparent)]
+    DataFusion(#[from] DataFusionError),
+    #[error("an aggregate saved another state than it declared")]
+    States,
+    #[error("a key is there twice")]
+    Twice,
 }
 
 /// Rows by window, ascending.

@@ -1,6 +1,7 @@
 //! Text scenarios: events in, rows out. The files in `scenarios/` are the feature's description; the
-//! format is explained at the top of `scenarios/windows.txt`. Every scenario runs twice: as it stands,
-//! and with the engine restored from the store before every epoch.
+//! format is explained at the top of `scenarios/windows.txt`. Every scenario runs several times: as it
+//! stands, and with the engine restored from the store before every epoch, checkpoints taken in every
+//! epoch or only in some.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, missing_docs)]
 
@@ -10,6 +11,13 @@ mod parse;
 mod run;
 
 use std::fmt::Write;
+
+const MANNERS: [run::Manner; 4] = [
+    run::Manner { what: "as it stands", restarts: false, checkpoints: 1 },
+    run::Manner { what: "restarted before every epoch", restarts: true, checkpoints: 1 },
+    run::Manner { what: "with a checkpoint in every third epoch", restarts: false, checkpoints: 3 },
+    run::Manner { what: "restarted, with a checkpoint in every other epoch", restarts: true, checkpoints: 2 },
+];
 
 #[test]
 fn scenarios() {
@@ -23,16 +31,15 @@ fn scenarios() {
         let scenarios = parse::file(&std::fs::read_to_string(&file).unwrap())
             .unwrap_or_else(|problem| panic!("{name}: {problem}"));
         for scenario in scenarios {
-            for restarts in [false, true] {
+            for manner in MANNERS {
                 count += 1;
-                if let Err(problem) = run::run(&scenario, restarts) {
-                    let how = if restarts { ", restarted before every epoch" } else { "" };
-                    writeln!(failures, "{name}:{} {}{how}\n{problem}", scenario.line, scenario.title)
-                        .unwrap();
+                if let Err(problem) = run::run(&scenario, manner) {
+                    let (line, title, what) = (scenario.line, &scenario.title, manner.what);
+                    writeln!(failures, "{name}:{line} {title}, {what}\n{problem}").unwrap();
                 }
             }
         }
     }
-    assert!(count > 40, "only {count} scenarios were found in {folder}");
+    assert!(count > 80, "only {count} scenarios were found in {folder}");
     assert!(failures.is_empty(), "\n{failures}");
 }

@@ -53,6 +53,7 @@ pub fn step(
         finished: epoch.finishes.is_some(),
         cursor: committed.cursor.clone(),
         max_rows: epoch.max_rows,
+        checkpoint: true,
     })?;
     drop(batches);
     let quarantine = quarantined(&mut gathered, &output, &epoch.halting)?;

@@ -2,20 +2,22 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, RecordBatch, TimestampMicrosecondArray, new_null_array};
+use arrow::array::{Array, ArrayRef, RecordBatch, TimestampMicrosecondArray, UInt32Array, new_null_array};
 use arrow::datatypes::{DataType, TimeUnit};
+use datafusion::error::DataFusionError;
 
 use super::evaluate::by_halves;
 use super::windowed::{Windowed, cast, state_error};
 use super::{CloseCursor, Emitted, Error, Input, Op, Output, stage};
 use crate::key;
 use crate::query::Group;
-use crate::state::{self, AGGREGATE, StateChange, codec};
+use crate::state;
 use crate::time::Micros;
+use crate::window::Pane;
 
 impl Windowed {
     /// Closes what the watermark has passed, in the order (window end, encoded key), from the cursor on
-    /// and at most `max_rows` keys far. A pane's entries stay durable until its last key is done.
+    /// and at most `max_rows` keys far. A pane stays until its last key is done.
     pub(super) fn close(&mut self, input: &Input<'_>, output: &mut Output) -> Result<(), Error> {
         let mut budget = input.max_rows.max(1);
         let mut reached = input.cursor.clone();
@@ -30,23 +32,24 @@ impl Windowed {
                 output.cursor = reached;
                 break;
             }
+            let pane = entry.get_mut();
+            let order = pane.groups.order();
             let after = input.cursor.as_ref().filter(|c| c.window_end == window_end);
-            let (chunk, last) = entry.get_mut().next_in_order(after.map(|c| c.key.as_slice()), budget);
-            budget -= chunk.len().min(budget);
+            let from =
+                after.map_or(0, |c| order.partition_point(|g| pane.groups.key(*g) <= c.key.as_slice()));
+            let to = order.len().min(from.saturating_add(budget));
+            let chunk = order.get(from..to).unwrap_or_default();
+            budget -= chunk.len();
             if let Some(group) = chunk.last() {
-                reached = Some(CloseCursor { window_end, key: entry.get().key(*group).to_vec() });
+                reached = Some(CloseCursor { window_end, key: pane.groups.key(*group).to_vec() });
             }
-            if last {
-                let pane = entry.remove();
-                if pane.durable {
-                    output.state.push(StateChange::DropSlice { operator: AGGREGATE, slice_end: window_end });
-                }
-                self.emit(window_end, &pane, &chunk, output)?;
-            } else {
-                // Taken out and put back: emitting reads the pane and the plan at once.
-                let pane = entry.remove();
-                self.emit(window_end, &pane, &chunk, output)?;
+            // Taken out and put back: emitting reads the pane and the plan at once.
+            let mut pane = entry.remove();
+            self.emit(window_end, &mut pane, chunk, output)?;
+            if to < order.len() {
                 self.panes.insert(window_end, pane);
+            } else if pane.durable {
+                self.dropped.insert(window_end);
             }
         }
         Ok(())
@@ -56,7 +59,7 @@ impl Windowed {
     fn emit(
         &self,
         window_end: Micros,
-        pane: &crate::window::Pane,
+        pane: &mut Pane,
         groups: &[u32],
         output: &mut Output,
     ) -> Result<(), Error> {
@@ -76,7 +79,7 @@ impl Windowed {
             .map(|(column, field)| cast(column, field.data_type()))
             .collect::<Result<Vec<_>, _>>()?;
         let features = stage::batch(schema, columns, rows.num_rows())?;
-        let key = |row: &u32| groups.get(*row as usize).map(|g| pane.key(*g).to_vec());
+        let key = |row: &u32| groups.get(*row as usize).map(|g| pane.groups.key(*g).to_vec());
         output.rows.push(Emitted {
             keys: left.iter().filter_map(key).collect(),
             event_times: vec![window_end; left.len()],
@@ -91,13 +94,13 @@ impl Windowed {
     fn aggregated(
         &self,
         window_end: Micros,
-        pane: &crate::window::Pane,
+        pane: &mut Pane,
         groups: &[u32],
         nulled: &mut u64,
     ) -> Result<RecordBatch, Error> {
         let plan = &self.plan;
         let aggregate = &plan.shape.aggregate;
-        let keys = key::decode(groups.iter().map(|g| pane.key(*g)), &plan.key_schema)
+        let keys = key::decode(groups.iter().map(|g| pane.groups.key(*g)), &plan.key_schema)
             .map_err(|e| state_error(window_end, &e))?;
         let mut keys = keys.into_iter();
         let start = window_end - plan.shape.window.size();
@@ -116,8 +119,10 @@ impl Windowed {
             };
             columns.push(cast(&column, field.data_type())?);
         }
-        let states = codec::decode(&plan.state, groups.iter().map(|g| pane.saved(*g)))
-            .map_err(|e| state_error(window_end, &e))?;
+        let taken = UInt32Array::from_iter_values(groups.iter().copied());
+        let states = pane.states().map_err(|e| state_error(window_end, &e))?.iter();
+        let states = states.map(|s| arrow::compute::take(s, &taken, None).map_err(DataFusionError::from));
+        let states = states.collect::<Result<Vec<_>, _>>()?;
         let mut schema = Vec::with_capacity(aggregate.schema.fields().len());
         schema.extend(aggregate.schema.fields().iter().take(columns.len()).cloned());
         let mut rest = states.as_slice();

@@ -134,33 +134,82 @@ impl Feed {
     }
 }
 
-/// Runs the epochs and then closes everything. Returns the outputs and the records of each epoch.
-fn run(
-    epochs: &Epochs,
+/// How an engine is treated while it runs.
+struct Treatment<'t> {
     max_rows: usize,
+    /// Rows of a batch at most.
     chunk: usize,
-    restart: impl Fn(usize) -> bool,
-) -> Vec<(Output, Vec<(RecordId, Event)>)> {
+    /// Restored before this epoch?
+    restart: &'t dyn Fn(usize) -> bool,
+    /// A checkpoint in this epoch?
+    checkpoint: &'t dyn Fn(usize) -> bool,
+}
+
+/// As gently as can be.
+const PLAIN: Treatment<'_> =
+    Treatment { max_rows: usize::MAX, chunk: usize::MAX, restart: &|_| false, checkpoint: &|_| true };
+
+/// What an epoch was given, to be given once more.
+struct Given {
+    batches: Vec<SourceBatch>,
+    watermark: Micros,
+    cursor: Option<CloseCursor>,
+    max_rows: usize,
+    checkpoint: bool,
+}
+
+impl Given {
+    fn apply(&self, engine: &mut Engine) -> Output {
+        let (watermark, cursor) = (self.watermark, self.cursor.clone());
+        let (max_rows, checkpoint) = (self.max_rows, self.checkpoint);
+        let input = Input {
+            batches: &self.batches,
+            deletes: &[],
+            watermark,
+            finished: false,
+            cursor,
+            max_rows,
+            checkpoint,
+        };
+        engine.apply(&input).unwrap()
+    }
+}
+
+/// Runs the epochs and then closes everything. Returns the outputs and the records of each epoch.
+fn run(epochs: &Epochs, how: &Treatment<'_>) -> Vec<(Output, Vec<(RecordId, Event)>)> {
     let query = query();
     let mut feed = Feed { query: query.clone(), next: [0; 3] };
     let mut stored: BTreeMap<StateKey, Vec<u8>> = BTreeMap::new();
+    let mut stored_at = Micros::MIN;
+    // The epochs since the last checkpoint.
+    let mut since: Vec<(Given, usize)> = Vec::new();
     let mut engine = Engine::restore(query.clone(), Span(0), Micros::MIN, std::iter::empty()).unwrap();
-    let (mut cursor, mut results, mut number) = (None, Vec::new(), 0);
+    let (mut cursor, mut results, mut number) = (None, Vec::<(Output, _)>::new(), 0);
     loop {
         let (events, watermark) = match epochs.get(number) {
             Some((events, watermark)) => (events.as_slice(), *watermark),
             None => (&[][..], 1000),
         };
-        if restart(number) {
+        if (how.restart)(number) {
             let rows = stored.iter().map(|(k, v)| StateRow { key: k.clone(), value: v.clone() });
-            engine = Engine::restore(query.clone(), Span(0), engine.watermark(), rows).unwrap();
+            engine = Engine::restore(query.clone(), Span(0), stored_at, rows).unwrap();
+            for (given, epoch) in &since {
+                assert_same(&given.apply(&mut engine), &results[*epoch].0);
+            }
         }
-        let (batches, records) = feed.batches(events, chunk);
-        let watermark = Micros(watermark * SECOND);
-        let finished = false;
-        let input = Input { batches: &batches, deletes: &[], watermark, finished, cursor, max_rows };
-        let output = engine.apply(&input).unwrap();
-        store(&mut stored, &output);
+        let (batches, records) = feed.batches(events, how.chunk);
+        let (watermark, max_rows) = (Micros(watermark * SECOND), how.max_rows);
+        let checkpoint = (how.checkpoint)(number) || number >= epochs.len();
+        let given = Given { batches, watermark, cursor, max_rows, checkpoint };
+        let output = given.apply(&mut engine);
+        if checkpoint {
+            store(&mut stored, &output);
+            stored_at = output.watermark;
+            since.clear();
+        } else {
+            assert_eq!(output.state, [], "state outside of a checkpoint");
+            since.push((given, number));
+        }
         cursor = output.cursor.clone();
         results.push((output, records));
         number += 1;
@@ -262,11 +311,17 @@ fn emitted<'o>(outputs: impl Iterator<Item = &'o Output>) -> BTreeMap<(i64, Stri
     rows
 }
 
+/// The same in all that leaves the engine.
 fn assert_same(one: &Output, other: &Output) {
+    assert_eq!(one.state, other.state);
+    assert_same_rows(one, other);
+}
+
+/// The same but for the state, which depends on where the checkpoints are.
+fn assert_same_rows(one: &Output, other: &Output) {
     assert_eq!(one.counts, other.counts);
     assert_eq!(one.rejected, other.rejected);
     assert_eq!(one.late, other.late);
-    assert_eq!(one.state, other.state);
     assert_eq!(
         (one.watermark, one.closed_to, &one.cursor),
         (other.watermark, other.closed_to, &other.cursor)
@@ -285,7 +340,7 @@ proptest! {
     /// Rows, late and rejected records and counts are those of a loop over the events.
     #[test]
     fn the_engine_computes_what_a_loop_computes(epochs in epochs(), max_rows in 1_usize..20) {
-        let results = run(&epochs, max_rows, usize::MAX, |_| false);
+        let results = run(&epochs, &Treatment { max_rows, ..PLAIN });
         let mut naive: BTreeMap<(i64, String, String), Naive> = BTreeMap::new();
         let mut before = i64::MIN;
         for (number, (output, records)) in results.iter().enumerate() {
@@ -327,21 +382,33 @@ proptest! {
     /// An engine restored before any epochs whatever goes on bit for bit as one that never stopped.
     #[test]
     fn a_restored_engine_goes_on_as_if_nothing_had_been(
-        epochs in epochs(), max_rows in 1_usize..20, restarts in any::<u64>(),
+        epochs in epochs(), max_rows in 1_usize..20, restarts in any::<u64>(), checkpoints in any::<u64>(),
     ) {
-        let plain = run(&epochs, max_rows, usize::MAX, |_| false);
-        let restarted = run(&epochs, max_rows, usize::MAX, |n| restarts >> (n % 64) & 1 == 1);
+        let bit = |bits: u64, n: usize| bits >> (n % 64) & 1 == 1;
+        let how = Treatment { max_rows, checkpoint: &|n| bit(checkpoints, n), ..PLAIN };
+        let plain = run(&epochs, &how);
+        let restarted = run(&epochs, &Treatment { restart: &|n| bit(restarts, n), ..how });
         prop_assert_eq!(plain.len(), restarted.len());
         for ((one, _), (other, _)) in plain.iter().zip(&restarted) {
             assert_same(one, other);
         }
     }
 
+    /// Where checkpoints are taken changes no row.
+    #[test]
+    fn checkpoints_do_not_matter(epochs in epochs(), checkpoints in any::<u64>()) {
+        let always = run(&epochs, &PLAIN);
+        let some = run(&epochs, &Treatment { checkpoint: &|n| checkpoints >> (n % 64) & 1 == 1, ..PLAIN });
+        for ((one, _), (other, _)) in always.iter().zip(&some) {
+            assert_same_rows(one, other);
+        }
+    }
+
     /// How an epoch's records are cut into batches changes nothing.
     #[test]
     fn batches_do_not_matter(epochs in epochs(), chunk in 1_usize..10) {
-        let whole = run(&epochs, 7, usize::MAX, |_| false);
-        let split = run(&epochs, 7, chunk, |_| false);
+        let how = Treatment { max_rows: 7, ..PLAIN };
+        let (whole, split) = (run(&epochs, &how), run(&epochs, &Treatment { chunk, ..how }));
         for ((one, _), (other, _)) in whole.iter().zip(&split) {
             assert_same(one, other);
         }
@@ -353,8 +420,9 @@ proptest! {
         let events: Vec<Event> = events.into_iter().map(|e| Event { partition: 0, ..e }).collect();
         let never = -1000;
         let cut: Epochs = events.chunks(size).map(|part| (part.to_vec(), never)).collect();
-        let one = run(&vec![(events, never)], usize::MAX, usize::MAX, |_| false);
-        let many = run(&cut, usize::MAX, usize::MAX, |n| n % 2 == 0);
+        let one = run(&vec![(events, never)], &PLAIN);
+        let restart = |n| n % 2 == 0;
+        let many = run(&cut, &Treatment { restart: &restart, ..PLAIN });
         prop_assert_eq!(emitted(one.iter().map(|(o, _)| o)), emitted(many.iter().map(|(o, _)| o)));
     }
 }
@@ -391,6 +459,7 @@ fn batches_with_other_columns_are_refused() {
             finished: false,
             cursor: None,
             max_rows: 1,
+            checkpoint: true,
         };
         assert!(matches!(engine.apply(&input), Err(Error::Contract(_))));
     }

@@ -1,10 +1,9 @@
 //! The windowed aggregate: records into panes, epoch by epoch.
 //!
 //! A record's way: before stages → window → within stages → key (null: rejected) → late? → arguments →
-//! group → accumulators. The accumulators live for one epoch and number only the groups it touches, over
-//! all windows; a group that was there before starts from its saved form.
+//! pane of its slice → group → accumulators, which live as long as the pane.
 
-use std::collections::{BTreeMap, btree_map};
+use std::collections::{BTreeMap, BTreeSet, btree_map};
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, TimestampMicrosecondArray, UInt32Array};
@@ -14,11 +13,11 @@ use datafusion::error::DataFusionError;
 use super::evaluate::column;
 use super::plan::Plan;
 use super::records::{Rows, Verdicts};
-use super::{Error, Input, Output, Reason, SourceBatch, saved, stage};
+use super::{Error, Input, Output, Reason, SourceBatch, checkpoint, stage};
 use crate::query::FeatureQuery;
-use crate::state::{Accumulators, StateRow};
+use crate::state::StateRow;
 use crate::time::{Micros, Span};
-use crate::window::{Pane, Split, UNTOUCHED, split};
+use crate::window::{Pane, Split, split};
 
 /// The operator and its state.
 pub(super) struct Windowed {
@@ -28,11 +27,8 @@ pub(super) struct Windowed {
     /// The watermark that the previous epoch committed: it judges lateness.
     pub(super) watermark: Micros,
     allowed_lateness: Span,
-    /// Groups of this epoch, by their number in its accumulators.
-    pub(super) touched: Vec<(Micros, u32)>,
-    /// Buffers that batches share.
-    groups: Vec<usize>,
-    interned: Vec<usize>,
+    /// Slices that are gone, but whose entries still lie in the store: until the next checkpoint.
+    pub(super) dropped: BTreeSet<Micros>,
 }
 
 impl Windowed {
@@ -47,28 +43,17 @@ impl Windowed {
             return Err(Error::Contract("an allowed lateness is not supported yet".into()));
         }
         let plan = Plan::new(query)?;
-        let panes = saved::restore(&plan, rows)?;
-        Ok(Self {
-            plan,
-            panes,
-            watermark,
-            allowed_lateness,
-            touched: Vec::new(),
-            groups: Vec::new(),
-            interned: Vec::new(),
-        })
+        let panes = checkpoint::restore(&plan, rows)?;
+        Ok(Self { plan, panes, watermark, allowed_lateness, dropped: BTreeSet::new() })
     }
 
     pub(super) fn apply(&mut self, input: &Input<'_>) -> Result<Output, Error> {
         let mut output = Output::new(self.plan.query.sources.len());
-        self.touched.clear();
-        let mut accumulators = Accumulators::new(&self.plan.functions)?;
         for batch in input.batches {
             let mut verdicts = Verdicts::new(batch);
-            self.absorb(batch, &mut accumulators, &mut verdicts)?;
+            self.absorb(batch, &mut verdicts)?;
             output.record(batch.source, verdicts);
         }
-        let saved = self.save(&mut accumulators)?;
         let mut watermark = self.watermark.max(input.watermark);
         if input.finished
             && let Some((last, _)) = self.panes.last_key_value()
@@ -78,23 +63,20 @@ impl Windowed {
         self.watermark = watermark;
         output.watermark = watermark;
         self.close(input, &mut output)?;
-        self.changes(saved, &mut output);
+        if input.checkpoint {
+            self.checkpoint(&mut output)?;
+        }
         output.sort();
         Ok(output)
     }
 
     /// Open windows, and groups in them.
     pub(super) fn open(&self) -> (usize, usize) {
-        (self.panes.len(), self.panes.values().map(Pane::len).sum())
+        (self.panes.len(), self.panes.values().map(|p| p.groups.len()).sum())
     }
 
     /// Takes the records of one batch into the accumulators.
-    fn absorb(
-        &mut self,
-        batch: &SourceBatch,
-        accumulators: &mut Accumulators,
-        verdicts: &mut Verdicts<'_>,
-    ) -> Result<(), Error> {
+    fn absorb(&mut self, batch: &SourceBatch, verdicts: &mut Verdicts<'_>) -> Result<(), Error> {
         let query = Arc::clone(&self.plan.query);
         let Some(source) = query.sources.get(usize::from(batch.source)) else {
             return Err(Error::Contract(format!("there is no source {}", batch.source)));
@@ -108,8 +90,7 @@ impl Windowed {
         stage::on_records(&self.plan.shape.within, &mut rows, verdicts)?;
         self.judge(&mut rows, verdicts)?;
         let Some(arguments) = self.arguments(&mut rows, verdicts)? else { return Ok(()) };
-        self.group(&rows, accumulators)?;
-        self.update(&arguments, accumulators)?;
+        self.update(&rows, &arguments)?;
         verdicts.counts.applied += rows.len() as u64;
         Ok(())
     }
@@ -214,105 +195,40 @@ impl Windowed {
         Ok(columns)
     }
 
-    /// Finds each row's group among those of this epoch, into `self.groups`.
-    ///
-    /// DataFusion's accumulators take it that every group that is new to a call occurs in its rows (their
-    /// null masks are wrong otherwise). So groups with a saved form are numbered first and merged, and
-    /// only then the ones that start with this batch.
-    fn group(&mut self, rows: &Rows, accumulators: &mut Accumulators) -> Result<(), Error> {
+    /// Takes rows into the panes of their slices. Rows of one slice are not copied.
+    fn update(&mut self, rows: &Rows, arguments: &[ArrayRef]) -> Result<(), Error> {
         let size = self.plan.shape.window.size();
-        let windows = match split(&rows.starts) {
-            None => return Ok(()),
-            Some(Split::One(start)) => vec![(start, None)],
-            Some(Split::Many(windows)) => windows.into_iter().map(|(s, m)| (s, Some(m))).collect(),
-        };
-        self.groups.clear();
-        self.groups.resize(rows.len(), 0);
-        let first_new = self.touched.len();
-        for (start, members) in &windows {
-            let window_end = Micros(*start) + size;
-            match members {
-                None => self.intern(window_end, &rows.keys, None, rows.len())?,
-                Some(members) => {
-                    let taken = UInt32Array::from_iter_values(members.iter().copied());
-                    let keys = rows
-                        .keys
-                        .iter()
-                        .map(|k| arrow::compute::take(k, &taken, None).map_err(DataFusionError::from))
-                        .collect::<Result<Vec<_>, _>>()?;
-                    self.intern(window_end, &keys, Some(members), members.len())?;
-                }
+        let Some(split) = split(&rows.starts) else { return Ok(()) };
+        let slices = match split {
+            Split::One(start) => {
+                return self.update_slice(Micros(start) + size, &rows.keys, arguments, rows.len());
             }
-        }
-        self.resume(first_new, accumulators)?;
-        for (start, members) in &windows {
-            self.number(Micros(*start) + size, members.as_deref())?;
+            Split::Many(slices) => slices,
+        };
+        for (start, members) in slices {
+            let members = UInt32Array::from(members);
+            let taken = |columns: &[ArrayRef]| -> Result<Vec<ArrayRef>, Error> {
+                let taken = columns.iter().map(|c| arrow::compute::take(c, &members, None));
+                Ok(taken.collect::<Result<_, _>>().map_err(DataFusionError::from)?)
+            };
+            let (keys, arguments) = (taken(&rows.keys)?, taken(arguments)?);
+            self.update_slice(Micros(start) + size, &keys, &arguments, members.len())?;
         }
         Ok(())
     }
 
-    /// Finds the groups of one window's rows in its pane, and numbers those that have a saved form.
-    /// `members`: which rows of the batch they are; all of them if `None`.
-    fn intern(
+    fn update_slice(
         &mut self,
-        window_end: Micros,
+        slice_end: Micros,
         keys: &[ArrayRef],
-        members: Option<&[u32]>,
+        arguments: &[ArrayRef],
         rows: usize,
     ) -> Result<(), Error> {
-        let pane = match self.panes.entry(window_end) {
+        let pane = match self.panes.entry(slice_end) {
             btree_map::Entry::Occupied(pane) => pane.into_mut(),
             btree_map::Entry::Vacant(place) => place.insert(Pane::new(&self.plan.key_schema)?),
         };
-        pane.intern(keys, rows, &mut self.interned).map_err(|e| state_error(window_end, &e))?;
-        for (i, group) in self.interned.iter().enumerate() {
-            let row = members.map_or(i, |m| m.get(i).map_or(i, |row| *row as usize));
-            if let Some(slot) = self.groups.get_mut(row) {
-                *slot = *group;
-            }
-            if pane.number(*group) == UNTOUCHED && !pane.saved(*group as u32).is_empty() {
-                pane.set_number(*group, self.touched.len() as u32);
-                self.touched.push((window_end, *group as u32));
-            }
-        }
-        Ok(())
-    }
-
-    /// Puts the epoch's numbers in the place of the pane's, numbering the groups that are new.
-    fn number(&mut self, window_end: Micros, members: Option<&[u32]>) -> Result<(), Error> {
-        let Some(pane) = self.panes.get_mut(&window_end) else {
-            return Err(Error::Contract(format!("the window that ends at {window_end} is not open")));
-        };
-        let rows = members.map_or(self.groups.len(), <[u32]>::len);
-        for i in 0..rows {
-            let row = members.map_or(i, |m| m.get(i).map_or(i, |row| *row as usize));
-            let Some(slot) = self.groups.get_mut(row) else { continue };
-            let mut number = pane.number(*slot);
-            if number == UNTOUCHED {
-                number = self.touched.len() as u32;
-                pane.set_number(*slot, number);
-                self.touched.push((window_end, *slot as u32));
-            }
-            *slot = number as usize;
-        }
-        Ok(())
-    }
-
-    fn update(&self, arguments: &[ArrayRef], accumulators: &mut Accumulators) -> Result<(), Error> {
-        let mut rest = arguments;
-        for (index, function) in self.plan.functions.iter().enumerate() {
-            let (values, others) = rest.split_at_checked(function.arguments.len()).unwrap_or((rest, &[]));
-            rest = others;
-            let mut filter = None;
-            if function.filter.is_some()
-                && let Some((mask, others)) = rest.split_first()
-            {
-                filter = mask.as_boolean_opt();
-                rest = others;
-            }
-            accumulators.update(index, values, filter, &self.groups, self.touched.len())?;
-        }
-        Ok(())
+        pane.update(&self.plan.functions, keys, arguments, rows).map_err(|e| state_error(slice_end, &e))
     }
 }
 

@@ -3,6 +3,7 @@
 
 mod average;
 mod count_distinct;
+mod extreme;
 mod fits;
 mod sum;
 mod zero_as_null;
@@ -59,6 +60,8 @@ impl Functions {
             }
         }
         aggregate.insert("sum".to_owned(), sum::sum());
+        aggregate.insert("min".to_owned(), extreme::min());
+        aggregate.insert("max".to_owned(), extreme::max());
         for name in ["avg", "mean"] {
             aggregate.insert(name.to_owned(), average::average());
         }

@@ -42,8 +42,7 @@ impl Function {
     }
 }
 
-/// The accumulators of all functions over the same groups. They live for one epoch (or one chunk of a
-/// close): what lasts is the saved form.
+/// The accumulators of all functions over the same groups.
 pub(crate) struct Accumulators(Vec<Box<dyn GroupsAccumulator>>);
 
 impl Accumulators {
@@ -101,3 +100,6 @@ pub(crate) fn evaluate(function: &Function, states: &[ArrayRef]) -> Result<Array
     accumulator.merge_batch(states, &groups, groups.len())?;
     accumulator.evaluate(EmitTo::All)
 }
+
+#[cfg(test)]
+mod tests;

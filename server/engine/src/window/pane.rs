@@ -1,197 +1,152 @@
-//! One window's groups: their keys, and the saved form of their aggregates.
+//! One slice's groups with their aggregates, from the first event to the drop of the slice.
 
-use std::sync::Arc;
-
-use arrow::array::ArrayRef;
+use arrow::array::{ArrayRef, AsArray};
 use arrow::datatypes::SchemaRef;
 use datafusion::error::DataFusionError;
-use datafusion::physical_plan::aggregates::group_values::{GroupValues, new_group_values};
-use datafusion::physical_plan::aggregates::order::GroupOrdering;
 
+use super::{Error, Groups};
 use crate::key;
-use crate::state::{common_prefix, prefix};
+use crate::state::{Accumulators, Function, codec};
 
-/// A group that the current epoch has not touched.
-pub(crate) const UNTOUCHED: u32 = u32::MAX;
-
-/// The groups of one window. A group's number is the order of its first event; numbers never leave
-/// the engine, and nothing that does depends on them.
+/// The groups of one slice. Records go into accumulators that live as long as the pane; where states are
+/// read (a window closes, a checkpoint is taken) they become columns, and stay so until the next record.
 pub(crate) struct Pane {
-    /// `None` without key columns: there is one group then.
-    interner: Option<Box<dyn GroupValues>>,
-    /// Encoded keys one after the other, by group number.
-    key_bytes: Vec<u8>,
-    key_ends: Vec<usize>,
-    key_groups: Vec<u8>,
-    /// How many bytes all keys begin with.
-    shared: usize,
-    /// The saved form of each group, empty until its first epoch ends.
-    saved: Vec<Box<[u8]>>,
-    /// The group's number among those touched in the current epoch, or [`UNTOUCHED`].
-    numbers: Vec<u32>,
+    pub(crate) groups: Groups,
+    aggregates: Aggregates,
+    /// Groups that changed since the last checkpoint, each once.
+    changed: Vec<u32>,
+    is_changed: Vec<bool>,
     /// True once entries of this pane lie in the store.
     pub(crate) durable: bool,
-    /// Set while the pane is closed in chunks: all groups in the order of their keys.
-    closing: Option<Vec<u32>>,
+    /// Group number of each row of a batch.
+    numbers: Vec<usize>,
+}
+
+/// The partial aggregates of all groups.
+enum Aggregates {
+    /// Taking records in.
+    Live(Accumulators),
+    /// The state columns of all functions in order, a row for each group.
+    Saved(Vec<ArrayRef>),
 }
 
 impl Pane {
     /// An empty pane for keys of `schema`.
     pub(crate) fn new(schema: &SchemaRef) -> Result<Self, DataFusionError> {
-        let interner = if schema.fields().is_empty() {
-            None
-        } else {
-            Some(new_group_values(Arc::clone(schema), &GroupOrdering::None)?)
-        };
         Ok(Self {
-            interner,
-            key_bytes: Vec::new(),
-            key_ends: Vec::new(),
-            key_groups: Vec::new(),
-            shared: usize::MAX,
-            saved: Vec::new(),
-            numbers: Vec::new(),
+            groups: Groups::new(schema)?,
+            aggregates: Aggregates::Saved(Vec::new()),
+            changed: Vec::new(),
+            is_changed: Vec::new(),
             durable: false,
-            closing: None,
+            numbers: Vec::new(),
         })
     }
 
-    /// Group number of each row, into `groups`; new keys become new groups.
-    pub(crate) fn intern(
+    /// Takes rows in. `arguments` are those of all functions in order, each function's followed by its
+    /// FILTER's column if it has one.
+    ///
+    /// DataFusion's accumulators take it that every group that is new to a call occurs in its rows (their
+    /// null masks are wrong otherwise): so it is, for what is interned here is what they are told of.
+    pub(crate) fn update(
         &mut self,
+        functions: &[Function],
         keys: &[ArrayRef],
+        arguments: &[ArrayRef],
         rows: usize,
-        groups: &mut Vec<usize>,
     ) -> Result<(), Error> {
-        let known = self.len();
-        match &mut self.interner {
-            Some(interner) => interner.intern(keys, groups)?,
-            None => {
-                groups.clear();
-                groups.resize(rows, 0);
+        self.thaw(functions)?;
+        self.groups.intern(keys, rows, &mut self.numbers)?;
+        let total = self.groups.len();
+        self.is_changed.resize(total, false);
+        for number in &self.numbers {
+            if let Some(changed) = self.is_changed.get_mut(*number)
+                && !*changed
+            {
+                *changed = true;
+                self.changed.push(*number as u32);
             }
         }
-        // New numbers come in order, so the row of each new key is found while passing over them.
-        // (There is no way to read a table of keys without emptying it.)
-        let total = self.interner.as_ref().map_or(usize::from(rows > 0), |i| i.len()).max(known);
-        if total > known {
-            let encoder = key::Encoder::new(keys)?;
-            let mut next = known;
-            for (row, group) in groups.iter().enumerate() {
-                if *group == next {
-                    next += 1;
-                    self.add(|bytes| encoder.append(row, bytes));
-                }
+        let Aggregates::Live(accumulators) = &mut self.aggregates else { return Ok(()) };
+        let mut rest = arguments;
+        for (index, function) in functions.iter().enumerate() {
+            let (values, others) = rest.split_at_checked(function.arguments.len()).unwrap_or((rest, &[]));
+            rest = others;
+            let mut filter = None;
+            if function.filter.is_some()
+                && let Some((mask, others)) = rest.split_first()
+            {
+                filter = mask.as_boolean_opt();
+                rest = others;
             }
-            self.closing = None;
+            accumulators.update(index, values, filter, &self.numbers, total)?;
         }
         Ok(())
     }
 
-    fn add(&mut self, append: impl FnOnce(&mut Vec<u8>)) {
-        let start = self.key_bytes.len();
-        append(&mut self.key_bytes);
-        let first = self.key_ends.first().map_or(self.key_bytes.len(), |end| *end);
-        let (first, key) = (self.key_bytes.get(..first), self.key_bytes.get(start..));
-        let shared = common_prefix(first.unwrap_or_default(), key.unwrap_or_default());
-        self.shared = self.shared.min(shared);
-        self.key_groups.push(key::key_group(self.key_bytes.get(start..).unwrap_or_default()));
-        self.key_ends.push(self.key_bytes.len());
-        self.saved.push(Box::default());
-        self.numbers.push(UNTOUCHED);
+    fn thaw(&mut self, functions: &[Function]) -> Result<(), Error> {
+        if let Aggregates::Saved(columns) = &self.aggregates {
+            let mut accumulators = Accumulators::new(functions)?;
+            let all: Vec<usize> = (0..self.groups.len()).collect();
+            if !all.is_empty() {
+                accumulators.merge(functions, columns, &all, all.len())?;
+            }
+            self.aggregates = Aggregates::Live(accumulators);
+        }
+        Ok(())
     }
 
-    /// Puts saved groups back. `keys` are distinct.
+    /// The state columns of all functions in order, a row for each group.
+    pub(crate) fn states(&mut self) -> Result<&[ArrayRef], Error> {
+        if let Aggregates::Live(accumulators) = &mut self.aggregates {
+            let columns = accumulators.take_state()?;
+            if columns.iter().any(|c| c.len() != self.groups.len()) {
+                return Err(Error::States);
+            }
+            self.aggregates = Aggregates::Saved(columns);
+        }
+        match &self.aggregates {
+            Aggregates::Saved(columns) => Ok(columns),
+            Aggregates::Live(_) => Ok(&[]),
+        }
+    }
+
+    /// The groups that changed since this was last asked.
+    pub(crate) fn take_changed(&mut self) -> Vec<u32> {
+        let changed = std::mem::take(&mut self.changed);
+        for group in &changed {
+            if let Some(flag) = self.is_changed.get_mut(*group as usize) {
+                *flag = false;
+            }
+        }
+        changed
+    }
+
+    /// Puts saved groups back, which have not been here yet. `keys` are distinct.
     pub(crate) fn restore<'r>(
         &mut self,
         schema: &SchemaRef,
+        state: &[codec::Column],
         rows: impl Iterator<Item = (&'r [u8], &'r [u8])> + Clone,
     ) -> Result<(), Error> {
-        let columns = key::decode(rows.clone().map(|(k, _)| k), schema)?;
-        let mut groups = Vec::new();
-        self.intern(&columns, rows.clone().count(), &mut groups)?;
-        for (group, (_, value)) in groups.into_iter().zip(rows) {
-            self.save(group as u32, value);
+        let keys = key::decode(rows.clone().map(|(k, _)| k), schema)?;
+        let columns = codec::decode(state, rows.clone().map(|(_, value)| value))?;
+        let known = self.groups.len();
+        let count = rows.count();
+        self.groups.intern(&keys, count, &mut self.numbers)?;
+        if self.groups.len() != known + count {
+            return Err(Error::Twice);
         }
         self.durable = true;
+        let Aggregates::Saved(saved) = &mut self.aggregates else { return Err(Error::States) };
+        if known == 0 {
+            *saved = columns;
+            return Ok(());
+        }
+        for (saved, more) in saved.iter_mut().zip(columns) {
+            *saved =
+                arrow::compute::concat(&[saved.as_ref(), more.as_ref()]).map_err(DataFusionError::from)?;
+        }
         Ok(())
     }
-
-    /// Number of groups.
-    pub(crate) fn len(&self) -> usize {
-        self.key_ends.len()
-    }
-
-    /// The group's number among those of the current epoch, or [`UNTOUCHED`].
-    pub(crate) fn number(&self, group: usize) -> u32 {
-        self.numbers.get(group).copied().unwrap_or(UNTOUCHED)
-    }
-
-    /// Sets [`Self::number`].
-    pub(crate) fn set_number(&mut self, group: usize, number: u32) {
-        if let Some(slot) = self.numbers.get_mut(group) {
-            *slot = number;
-        }
-    }
-
-    /// Encoded key of a group.
-    pub(crate) fn key(&self, group: u32) -> &[u8] {
-        let group = group as usize;
-        let start = group.checked_sub(1).and_then(|g| self.key_ends.get(g)).copied().unwrap_or(0);
-        let end = self.key_ends.get(group).copied().unwrap_or(start);
-        self.key_bytes.get(start..end).unwrap_or_default()
-    }
-
-    /// Key group of a group.
-    pub(crate) fn key_group(&self, group: u32) -> u8 {
-        self.key_groups.get(group as usize).copied().unwrap_or_default()
-    }
-
-    /// Eight bytes of a group's key, as a number that orders groups of this pane as their keys do;
-    /// where they are equal, the keys decide.
-    pub(crate) fn prefix(&self, group: u32) -> u64 {
-        prefix(self.key(group), self.shared)
-    }
-
-    /// Saved form of a group; empty where it has none yet.
-    pub(crate) fn saved(&self, group: u32) -> &[u8] {
-        self.saved.get(group as usize).map_or(&[], |s| s)
-    }
-
-    /// Replaces the saved form: in place where the length stays, which for counts and sums is always.
-    pub(crate) fn save(&mut self, group: u32, value: &[u8]) {
-        if let Some(slot) = self.saved.get_mut(group as usize) {
-            if slot.len() == value.len() {
-                slot.copy_from_slice(value);
-            } else {
-                *slot = value.into();
-            }
-        }
-    }
-
-    /// The groups after `after` in the order of their keys, at most `limit`; and whether these are the last.
-    pub(crate) fn next_in_order(&mut self, after: Option<&[u8]>, limit: usize) -> (Vec<u32>, bool) {
-        let order = self.closing.take().unwrap_or_else(|| self.sorted());
-        let from = after.map_or(0, |key| order.partition_point(|g| self.key(*g) <= key));
-        let to = order.len().min(from.saturating_add(limit));
-        let chunk = order.get(from..to).unwrap_or_default().to_vec();
-        let last = to == order.len();
-        self.closing = Some(order);
-        (chunk, last)
-    }
-
-    fn sorted(&self) -> Vec<u32> {
-        let mut order: Vec<(u64, u32)> = (0..self.len() as u32).map(|g| (self.prefix(g), g)).collect();
-        order.sort_unstable_by(|(p, a), (q, b)| p.cmp(q).then_with(|| self.key(*a).cmp(self.key(*b))));
-        order.into_iter().map(|(_, g)| g).collect()
-    }
-}
-
-/// Why groups cannot be formed.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum Error {
-    #[error(transparent)]
-    Key(#[from] key::Error),
-    #[error(transparent)]
-    DataFusion(#[from] DataFusionError),
 }

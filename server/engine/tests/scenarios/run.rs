@@ -25,12 +25,50 @@ enum Definition {
 /// What a pipeline keeps across a restart.
 #[derive(Default)]
 struct Store {
+    /// As of the last checkpoint.
     state: BTreeMap<StateKey, Vec<u8>>,
+    state_at: Option<Micros>,
+    /// The epochs since.
+    journal: Vec<Journalled>,
     watermark: Option<Micros>,
     cursor: Option<CloseCursor>,
 }
 
-pub fn run(scenario: &Scenario, restarts: bool) -> Result<(), String> {
+/// What an epoch was given.
+struct Journalled {
+    batches: Vec<SourceBatch>,
+    watermark: Micros,
+    finished: bool,
+    cursor: Option<CloseCursor>,
+    max_rows: usize,
+    checkpoint: bool,
+}
+
+impl Journalled {
+    fn input(&self) -> Input<'_> {
+        Input {
+            batches: &self.batches,
+            deletes: &[],
+            watermark: self.watermark,
+            finished: self.finished,
+            cursor: self.cursor.clone(),
+            max_rows: self.max_rows,
+            checkpoint: self.checkpoint,
+        }
+    }
+}
+
+/// How a scenario is run.
+#[derive(Clone, Copy)]
+pub struct Manner {
+    pub what: &'static str,
+    /// The engine is restored before every epoch, not only where the scenario says so.
+    pub restarts: bool,
+    /// A checkpoint is taken in every epoch of this many.
+    pub checkpoints: usize,
+}
+
+pub fn run(scenario: &Scenario, manner: Manner) -> Result<(), String> {
     let setting = &scenario.setting;
     let schema = schema(setting)?;
     let definition = definition(setting, &schema)?;
@@ -38,8 +76,8 @@ pub fn run(scenario: &Scenario, restarts: bool) -> Result<(), String> {
     let mut engine = restore(&definition, &store)?;
     let mut partitions = vec![PartitionTime::default(); setting.partitions as usize];
     let mut texts: BTreeMap<RecordId, String> = BTreeMap::new();
-    for epoch in &scenario.epochs {
-        if restarts || epoch.restart {
+    for (number, epoch) in scenario.epochs.iter().enumerate() {
+        if manner.restarts || epoch.restart {
             engine = restore(&definition, &store)?;
         }
         let (mut clock, mut finished, mut columns) =
@@ -56,33 +94,36 @@ pub fn run(scenario: &Scenario, restarts: bool) -> Result<(), String> {
         let batches = batches(setting, &schema, columns, &mut partitions, &mut texts)?;
         let of_source = watermark::of_source(&partitions, Span(setting.delay));
         let previous = store.watermark.unwrap_or(Micros::MIN);
-        let input = Input {
-            batches: &batches,
-            deletes: &[],
+        let given = Journalled {
+            batches,
             watermark: watermark::of_pipeline(previous, &[of_source], clock),
             finished,
             cursor: store.cursor.clone(),
             max_rows: setting.max_rows,
+            checkpoint: (number + 1).is_multiple_of(manner.checkpoints),
         };
-        let output = engine.apply(&input).map_err(|e| format!("  line {}: {e}", epoch.line))?;
+        let output = engine.apply(&given.input()).map_err(|e| format!("  line {}: {e}", epoch.line))?;
         let mut actual = described(&output, &texts);
-        store.commit(&output);
+        store.commit(&output, given);
         if store.state.is_empty() {
             actual.push("state empty".into());
         }
         // Watermark and state are compared where the scenario speaks of them.
-        let spoken_of = |word: &str| epoch.expected.iter().any(|l| l.starts_with(word));
+        let of_state = |l: &str| l.starts_with("state ");
+        let expected: Vec<String> =
+            epoch.expected.iter().filter(|l| manner.checkpoints == 1 || !of_state(l)).cloned().collect();
+        let spoken_of = |word: &str| expected.iter().any(|l| l.starts_with(word));
         actual.retain(|l| {
             (!l.starts_with("watermark ") || spoken_of("watermark "))
                 && (!l.ends_with(" written") || spoken_of("state "))
                 && (l != "state empty" || spoken_of("state empty"))
         });
-        if actual != epoch.expected {
+        if actual != expected {
             let listed = |lines: &[String]| lines.iter().map(|l| format!("    {l}\n")).collect::<String>();
             return Err(format!(
                 "  epoch of line {}\n  expected:\n{}  got:\n{}",
                 epoch.line,
-                listed(&epoch.expected),
+                listed(&expected),
                 listed(&actual)
             ));
         }
@@ -91,7 +132,16 @@ pub fn run(scenario: &Scenario, restarts: bool) -> Result<(), String> {
 }
 
 impl Store {
-    fn commit(&mut self, output: &Output) {
+    fn commit(&mut self, output: &Output, given: Journalled) {
+        self.watermark = Some(output.watermark);
+        self.cursor.clone_from(&output.cursor);
+        if !given.checkpoint {
+            assert!(output.state.is_empty(), "state outside of a checkpoint");
+            self.journal.push(given);
+            return;
+        }
+        self.journal.clear();
+        self.state_at = self.watermark;
         for change in &output.state {
             match change {
                 StateChange::Put(row) => drop(self.state.insert(row.key.clone(), row.value.clone())),
@@ -100,19 +150,21 @@ impl Store {
                 }
             }
         }
-        self.watermark = Some(output.watermark);
-        self.cursor.clone_from(&output.cursor);
     }
 }
 
 fn restore(definition: &Definition, store: &Store) -> Result<Engine, String> {
-    let watermark = store.watermark.unwrap_or(Micros::MIN);
+    let watermark = store.state_at.unwrap_or(Micros::MIN);
     let rows = store.state.iter().map(|(k, v)| StateRow { key: k.clone(), value: v.clone() });
-    match definition {
+    let mut engine = match definition {
         Definition::Derived(query) => Engine::restore(query.clone(), Span(0), watermark, rows),
         Definition::Ingested(group) => Engine::ingest(group.clone(), watermark),
     }
-    .map_err(|e| format!("  restore: {e}"))
+    .map_err(|e| format!("  restore: {e}"))?;
+    for epoch in &store.journal {
+        engine.apply(&epoch.input()).map_err(|e| format!("  applied again: {e}"))?;
+    }
+    Ok(engine)
 }
 
 fn schema(setting: &Setting) -> Result<SchemaRef, String> {

@@ -44,6 +44,7 @@ pub(super) fn epoch(sql: &str, table: &Table<'_>, rows: &RecordBatch) -> Output 
         finished: true,
         cursor: None,
         max_rows: 10_000,
+        checkpoint: true,
     };
     engine.apply(&input).unwrap()
 }
@@ -97,6 +98,7 @@ pub(super) fn at_once_and_one_by_one(sql: &str, rows: &RecordBatch) -> (Vec<Stri
             finished,
             cursor: None,
             max_rows: 10_000,
+            checkpoint: true,
         };
         let output = engine.apply(&input).unwrap();
         for change in &output.state {
