@@ -7,6 +7,7 @@
 //! What touches several parts at once, such as creating a group, is decided in [`streams`] and
 //! [`groups`]; handlers and commands call these and nothing below them.
 
+mod declared;
 mod groups;
 mod own_stream;
 mod streams;

@@ -28,7 +28,9 @@ pub use entry::{GroupEntry, StreamEntry, ViewEntry};
 pub use error::Error;
 pub use name::Name;
 pub use snapshot::Snapshot;
-pub use spec::{FeatureSpec, GroupRef, GroupSpec, JoinSpec, QuerySpec, Seconds, StreamSpec, ViewSpec};
+pub use spec::{
+    ColumnSpec, FeatureSpec, GroupRef, GroupSpec, JoinSpec, QuerySpec, Seconds, StreamSpec, ViewSpec,
+};
 
 /// What exists.
 pub struct Catalog {

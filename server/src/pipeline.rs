@@ -42,6 +42,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
+pub use decode::json_body;
 pub use halt::Halt;
 pub use status::{SourceStatus, State, Status};
 

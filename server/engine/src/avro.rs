@@ -5,6 +5,8 @@
 //! [`Decoder`] runs it over one body after the other into its own column builders. A body that
 //! cannot be decoded is rolled back and named; its neighbours never notice.
 //!
+//! A [`JsonDecoder`] does the same with plain JSON texts, under the same reader schema.
+//!
 //! [`encode_row`] goes the other way: plain JSON to a body. [`compatibility`] is the registry's
 //! check, [`normalised`] the text that two schemas share exactly when they mean the same.
 //!
@@ -23,8 +25,10 @@ mod fault;
 mod frame;
 mod graph;
 mod op;
+mod plain;
 mod reader;
 mod resolve;
+mod scalar;
 mod skip;
 mod text;
 mod wire;
@@ -36,6 +40,7 @@ pub use encode::{RowError, encode_row};
 pub use exact::exact_json;
 pub use frame::{FRAME_LEN, FrameError, frame, parse_frame};
 pub use graph::Unit;
+pub use plain::{JsonDecoder, JsonError};
 pub use reader::{ReaderSchema, SchemaError};
 pub use resolve::Resolution;
 

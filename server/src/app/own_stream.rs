@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, Schema};
+use arrow::datatypes::Schema;
 use millpond_engine::avro::ReaderSchema;
 use millpond_engine::key;
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use super::{App, Error, streams};
-use crate::catalog::{Error as CatalogError, FeatureSpec, GroupSpec, Name, StreamEntry, StreamSpec, types};
+use super::{App, Error, declared, streams};
+use crate::catalog::{ColumnSpec, Error as CatalogError, Format, GroupSpec, Name, StreamEntry, StreamSpec};
 
 impl App {
     /// The log of an ingested group: the stream `<name>_<version>`, or the group's topic. True: it is new.
@@ -31,7 +31,17 @@ impl App {
             .ok_or_else(|| missing("event_time", "name the column that holds the event time"))?;
         let schema = match (&spec.schema, &spec.features) {
             (Some(schema), _) => schema.clone(),
-            (None, Some(features)) => record(spec.name.as_str(), features, &key, &event_time)?,
+            (None, Some(features)) => {
+                let columns: Vec<ColumnSpec> = features
+                    .iter()
+                    .map(|f| ColumnSpec {
+                        name: f.name.clone(),
+                        data_type: f.data_type.clone(),
+                        nullable: f.name != event_time && !key.contains(&f.name),
+                    })
+                    .collect();
+                declared::record(spec.name.as_str(), "features", &columns)?
+            }
             (None, None) => {
                 return Err(missing(
                     "features",
@@ -48,6 +58,7 @@ impl App {
             subject: Some(format!("{}-value", spec.topic.as_deref().unwrap_or(name.as_str()))),
             name,
             schema: Some(schema),
+            format: Format::Avro,
             topic: spec.topic.clone(),
             partitions: None,
             event_time,
@@ -78,64 +89,4 @@ fn check(schema: &Value, key: &[String], event_time: &str) -> Result<(), Catalog
     };
     let columns = key.iter().map(column).collect::<Result<Vec<_>, _>>()?;
     key::check(&Schema::new(columns)).map_err(|e| refused(e.to_string()))
-}
-
-/// An Avro record of the columns: key and event time required, the rest nullable.
-fn record(
-    name: &str,
-    features: &[FeatureSpec],
-    key: &[String],
-    event_time: &str,
-) -> Result<Value, CatalogError> {
-    let fields: Result<Vec<Value>, CatalogError> = features
-        .iter()
-        .map(|f| {
-            let unknown = || CatalogError::invalid("features", format!("{}: there is no type {}", f.name, f.data_type), "types are boolean, int, bigint, float, double, decimal(p,s), string, binary, date, timestamp, array<…>, map<string,…>");
-            let data_type = types::parse(&f.data_type).map_err(|_| unknown())?;
-            let avro = avro(&data_type, &f.name).ok_or_else(unknown)?;
-            let required = f.name == event_time || key.contains(&f.name);
-            Ok(if required {
-                json!({"name": f.name, "type": avro})
-            } else {
-                json!({"name": f.name, "type": ["null", avro], "default": null})
-            })
-        })
-        .collect();
-    Ok(json!({"type": "record", "name": name, "fields": fields?}))
-}
-
-/// `path` names nested records apart.
-fn avro(data_type: &DataType, path: &str) -> Option<Value> {
-    Some(match data_type {
-        DataType::Boolean => json!("boolean"),
-        DataType::Int32 => json!("int"),
-        DataType::Int64 => json!("long"),
-        DataType::Float32 => json!("float"),
-        DataType::Float64 => json!("double"),
-        DataType::Utf8 => json!("string"),
-        DataType::Binary => json!("bytes"),
-        DataType::Date32 => json!({"type": "int", "logicalType": "date"}),
-        DataType::Timestamp(_, Some(_)) => json!({"type": "long", "logicalType": "timestamp-micros"}),
-        DataType::Timestamp(_, None) => json!({"type": "long", "logicalType": "local-timestamp-micros"}),
-        DataType::Decimal128(precision, scale) => {
-            json!({"type": "bytes", "logicalType": "decimal", "precision": precision, "scale": scale})
-        }
-        DataType::List(item) => json!({"type": "array", "items": ["null", avro(item.data_type(), path)?]}),
-        DataType::Map(entries, _) => {
-            let DataType::Struct(fields) = entries.data_type() else { return None };
-            let [_, value] = fields.as_ref() else { return None };
-            json!({"type": "map", "values": ["null", avro(value.data_type(), path)?]})
-        }
-        DataType::Struct(fields) => {
-            let fields: Option<Vec<Value>> = fields
-                .iter()
-                .map(|f| {
-                    let inner = avro(f.data_type(), &format!("{path}_{}", f.name()))?;
-                    Some(json!({"name": f.name(), "type": ["null", inner], "default": null}))
-                })
-                .collect();
-            json!({"type": "record", "name": format!("{path}_record"), "fields": fields?})
-        }
-        _ => return None,
-    })
 }

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use millpond_engine::avro::ReaderSchema;
+use millpond_engine::avro::{self, ReaderSchema};
 use millpond_engine::time::Span;
 use serde_json::Value;
 use uuid::Uuid;
 
 use super::{App, Error, now};
-use crate::catalog::{Error as CatalogError, Seconds, Stream, StreamEntry, StreamId, StreamSpec};
+use crate::catalog::{Error as CatalogError, Format, Seconds, Stream, StreamEntry, StreamId, StreamSpec};
 use crate::log;
 
 /// More partitions than this in an embedded log are a mistake.
@@ -25,6 +25,7 @@ impl App {
     /// The same, for a caller that has its turn already.
     pub(super) async fn stream_for_group(&self, spec: StreamSpec) -> Result<(Arc<StreamEntry>, bool), Error> {
         check(&spec)?;
+        let spec = declared(spec)?;
         let log_name = spec.topic.clone().unwrap_or_else(|| spec.name.to_string());
         let subject = spec.subject.clone().unwrap_or_else(|| format!("{log_name}-value"));
         let existing = self.catalog.stream(spec.name.as_str()).ok();
@@ -35,8 +36,13 @@ impl App {
             if reader.normalised_sha256() == existing.reader.normalised_sha256() {
                 return Ok((Arc::clone(existing), false));
             }
+            if spec.format == Format::Json {
+                readable(existing, &schema_text(schema))?;
+            }
         }
         let (schema_id, schema) = match &spec.schema {
+            // The columns of JSON are no Avro schema: no registry knows them.
+            Some(schema) if spec.format == Format::Json => (0, schema_text(schema)),
             Some(schema) => {
                 let text = schema_text(schema);
                 parse(&spec, &text)?;
@@ -64,6 +70,7 @@ impl App {
                     subject,
                     schema,
                     schema_id,
+                    format: spec.format,
                     event_time: spec.event_time,
                     event_time_unit: spec.event_time_unit,
                     watermark_delay: spec.watermark_delay.into(),
@@ -157,6 +164,31 @@ fn check(spec: &StreamSpec) -> Result<(), CatalogError> {
     Ok(())
 }
 
+/// With the Avro record in the place of declared columns.
+fn declared(spec: StreamSpec) -> Result<StreamSpec, CatalogError> {
+    if spec.format == Format::Avro {
+        return Ok(spec);
+    }
+    let (name, unit) = (spec.name.as_str(), spec.event_time_unit);
+    let record = super::declared::json_record(name, spec.schema.as_ref(), &spec.event_time, unit)?;
+    Ok(StreamSpec { schema: Some(record), ..spec })
+}
+
+/// Checks that a stream of JSON can move to other columns: its old records must stay readable.
+fn readable(existing: &StreamEntry, schema: &str) -> Result<(), CatalogError> {
+    let broken = avro::compatibility(schema, &existing.def.schema)?;
+    if broken.is_empty() {
+        return Ok(());
+    }
+    Err(CatalogError::Conflict {
+        kind: "stream",
+        name: existing.def.name.to_string(),
+        diff: broken.iter().map(ToString::to_string).collect(),
+        hint: "a stream's columns may be left out, or added as nullable ones; else create another stream"
+            .to_owned(),
+    })
+}
+
 fn parse(spec: &StreamSpec, schema: &str) -> Result<ReaderSchema, CatalogError> {
     let unit = spec.event_time_unit.map(crate::catalog::TimeUnit::engine);
     Ok(ReaderSchema::parse(schema, Some((&spec.event_time, unit)))?)
@@ -183,6 +215,11 @@ fn same(existing: &StreamEntry, spec: &StreamSpec, subject: &str) -> Result<(), 
     let span =
         |value: Option<Span>| value.map_or("(none)".to_owned(), |s| format!("{} s", Seconds::from(s).0));
     compare("topic", text(&def.topic), text(&spec.topic));
+    compare(
+        "format",
+        format!("{:?}", def.format).to_lowercase(),
+        format!("{:?}", spec.format).to_lowercase(),
+    );
     compare("subject", def.subject.clone(), subject.to_owned());
     if let Some(partitions) = spec.partitions {
         compare("partitions", def.partitions.to_string(), partitions.to_string());

@@ -32,6 +32,17 @@ pub enum TimeMode {
     Historical,
 }
 
+/// What the values of a stream's records are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Format {
+    /// Avro in a Confluent frame, under a schema of the registry.
+    #[default]
+    Avro,
+    /// JSON objects, under the columns that were declared with the stream.
+    Json,
+}
+
 /// What a bad record does to the pipelines that read it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -85,8 +96,11 @@ pub struct Stream {
     pub subject: String,
     /// The reader schema: Avro JSON, all of it (logical types, defaults).
     pub schema: String,
-    /// Its id in the registry: JSON rows are framed with it.
+    /// Its id in the registry: JSON rows are framed with it. 0 where records are JSON.
     pub schema_id: u32,
+    /// What its records are.
+    #[serde(default)]
+    pub format: Format,
     /// The event-time column.
     pub event_time: String,
     /// Its unit, where it is a plain long.

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use super::{Emit, Name, OnBadRecord, TimeMode, TimeUnit};
+use super::{Emit, Format, Name, OnBadRecord, TimeMode, TimeUnit};
 
 /// A length of time: seconds, fractions allowed.
 #[derive(Debug, Clone, Copy, PartialEq, PartialOrd, Default, Serialize, Deserialize, ToSchema)]
@@ -31,10 +31,15 @@ pub struct StreamSpec {
     /// Name, unique among streams
     #[schema(value_type = String, example = "events")]
     pub name: Name,
-    /// Avro schema, as JSON or as text; without it the latest one of the subject
-    #[schema(value_type = Option<Object>)]
+    /// Avro schema, as JSON or as text; without it the latest one of the subject. With `format` `json`:
+    /// the columns, as `[{"name", "type", "nullable"}]`
+    #[schema(value_type = Option<Value>)]
     #[serde(default)]
     pub schema: Option<Value>,
+    /// What records are: `avro`, framed as Confluent's serializers do, or `json`: plain objects, or framed
+    #[schema(value_type = String, example = "avro")]
+    #[serde(default)]
+    pub format: Format,
     /// Subject in the schema registry; `<topic or name>-value` by default
     #[serde(default)]
     pub subject: Option<String>,
@@ -136,6 +141,24 @@ pub struct GroupSpec {
     #[schema(value_type = Option<String>)]
     #[serde(default)]
     pub time: Option<TimeMode>,
+}
+
+/// A column of a stream of JSON.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ColumnSpec {
+    /// Name
+    pub name: String,
+    /// Type, as `GET` of a stream shows it: `bigint`, `string`, `array<double>`, …
+    #[serde(rename = "type")]
+    pub data_type: String,
+    /// Whether it may be null or missing; yes by default
+    #[serde(default = "yes")]
+    pub nullable: bool,
+}
+
+fn yes() -> bool {
+    true
 }
 
 fn one() -> u32 {

@@ -11,7 +11,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, header};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use millpond_engine::avro::{self, Decoder, ReaderSchema, Resolution};
+use millpond_engine::avro::{self, Decoder, JsonDecoder, ReaderSchema, Resolution};
 use millpond_engine::json;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -22,10 +22,11 @@ use super::Error;
 use super::error::ErrorBody;
 use super::extract::{self, Body, Json, Path, Query};
 use crate::app::App;
-use crate::catalog::StreamEntry;
+use crate::catalog::{Format, StreamEntry};
 use crate::log::position::Position;
 use crate::log::writer::{Batch, Writer};
 use crate::log::{Budget, Kind, Records};
+use crate::pipeline::json_body;
 
 /// Confluent-framed Avro: a big-endian u32 length before each frame, `0xFFFFFFFF` for a null value.
 pub const FRAMES: &str = "application/vnd.millpond.avro";
@@ -244,13 +245,14 @@ pub async fn raw(
             }
             reader.wait(STEP);
         }
-        let shown = records.records.iter().map(|r| show(&app, &entry.reader, &records, r));
+        let shown = records.records.iter().map(|r| show(&app, &entry, &records, r));
         Ok(Json(RawRecords { records: shown.collect() }))
     };
     tokio::task::spawn_blocking(read).await.map_err(|e| Error::Internal(e.to_string()))?
 }
 
-fn show(app: &App, reader: &ReaderSchema, records: &Records, record: &crate::log::RecordRef) -> RawRecord {
+fn show(app: &App, entry: &StreamEntry, records: &Records, record: &crate::log::RecordRef) -> RawRecord {
+    let (reader, format) = (&entry.reader, entry.def.format);
     let value = records.value(record);
     let (kind, heartbeat) = match record.kind {
         Kind::Event => ("event", None),
@@ -265,7 +267,11 @@ fn show(app: &App, reader: &ReaderSchema, records: &Records, record: &crate::log
         heartbeat,
         key: records.key(record).map(|k| STANDARD.encode(k)),
         value: event.then(|| STANDARD.encode(value)),
-        row: if event { decode(app, reader, value) } else { None },
+        row: match format {
+            _ if !event => None,
+            Format::Avro => decode(app, reader, value),
+            Format::Json => decode_json(reader, value),
+        },
     }
 }
 
@@ -277,5 +283,12 @@ fn decode(app: &App, reader: &ReaderSchema, value: &[u8]) -> Option<Value> {
     let resolution = Resolution::compile(&writer, reader, &columns).ok()?;
     let mut decoder = Decoder::new(reader, &columns);
     decoder.push(&resolution, body).ok()?;
+    Some(Value::Object(json::rows(&decoder.finish()).pop()?))
+}
+
+fn decode_json(reader: &ReaderSchema, value: &[u8]) -> Option<Value> {
+    let columns: Vec<usize> = (0..reader.arrow().fields().len()).collect();
+    let mut decoder = JsonDecoder::new(reader, &columns);
+    decoder.push(json_body(value)).ok()?;
     Some(Value::Object(json::rows(&decoder.finish()).pop()?))
 }

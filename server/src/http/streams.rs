@@ -16,7 +16,9 @@ use super::extract::{Json, Optional, Path};
 use super::feature_groups::Status;
 use super::{Error, instant};
 use crate::app::App;
-use crate::catalog::{Column, OnBadRecord, Seconds, StreamEntry, StreamSpec, TimeMode, TimeUnit, types};
+use crate::catalog::{
+    Column, Format, OnBadRecord, Seconds, StreamEntry, StreamSpec, TimeMode, TimeUnit, types,
+};
 use crate::log::position::Position;
 use crate::log::writer::{NewRecord, Writer};
 use crate::log::{self, At, Kind};
@@ -39,11 +41,14 @@ pub struct StreamBody {
     /// Subject in the schema registry
     #[schema(example = "events-value")]
     subject: String,
-    /// Its Avro schema
+    /// Its Avro schema; of a stream of JSON, the record that stands for its columns
     #[schema(value_type = Object)]
     schema: Value,
-    /// The schema's id: JSON rows are stored under it
+    /// The schema's id: JSON rows are stored under it; 0 for a stream of JSON
     schema_id: u32,
+    /// What records are: `avro` or `json`
+    #[schema(value_type = String)]
+    format: Format,
     /// The event-time column
     event_time: String,
     /// Its unit, where it is a plain long
@@ -160,6 +165,7 @@ impl StreamBody {
             subject: def.subject.clone(),
             schema: serde_json::from_str(&def.schema).unwrap_or_else(|_| json!(def.schema)),
             schema_id: def.schema_id,
+            format: def.format,
             event_time: def.event_time.clone(),
             event_time_unit: def.event_time_unit,
             watermark_delay: def.watermark_delay.into(),

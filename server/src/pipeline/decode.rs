@@ -8,12 +8,13 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use arrow::datatypes::{Field, Schema, SchemaRef};
-use millpond_engine::avro::{Decoder, MAX_BODY, ReaderSchema, parse_frame};
+use millpond_engine::avro::{Decoder, JsonDecoder, MAX_BODY, ReaderSchema, parse_frame};
 use millpond_engine::epoch::{Delete, Reason, SourceBatch};
 use millpond_engine::time::{Micros, Span};
 
 use super::schemas::{Lookup, Schemas, Writer};
 use super::{judge, tombstones};
+use crate::catalog::Format;
 use crate::log::{Kind, RecordRef, Records};
 use crate::store::commit::{Accounting, PartitionKey, Quarantined};
 
@@ -22,8 +23,7 @@ pub const CHUNK: usize = 8192;
 
 /// Decodes the records of one source.
 pub struct Decode {
-    schemas: Schemas,
-    decoder: Decoder,
+    bodies: Bodies,
     /// Position of the event time among the columns read.
     event_time: usize,
     /// The columns read, the event time not nullable.
@@ -31,6 +31,12 @@ pub struct Decode {
     max_future_skew: Span,
     /// Of an ingested group: what the message keys of tombstones are read as.
     key: Option<Schema>,
+}
+
+/// What turns the values of records into rows.
+enum Bodies {
+    Avro { schemas: Schemas, decoder: Decoder },
+    Json(Box<JsonDecoder>),
 }
 
 /// What one good record is.
@@ -83,6 +89,7 @@ impl Decode {
         event_time: usize,
         max_future_skew: Span,
         key: Option<Schema>,
+        format: Format,
     ) -> Self {
         let fields: Vec<Arc<Field>> = columns
             .iter()
@@ -97,8 +104,13 @@ impl Decode {
             })
             .collect();
         Self {
-            schemas: Schemas::new(Arc::clone(reader), columns.to_vec()),
-            decoder: Decoder::new(reader, columns),
+            bodies: match format {
+                Format::Avro => Bodies::Avro {
+                    schemas: Schemas::new(Arc::clone(reader), columns.to_vec()),
+                    decoder: Decoder::new(reader, columns),
+                },
+                Format::Json => Bodies::Json(Box::new(JsonDecoder::new(reader, columns))),
+            },
             event_time,
             schema: Arc::new(Schema::new(fields)),
             max_future_skew,
@@ -149,18 +161,21 @@ impl Decode {
 
     /// Schema ids that were unknown may be known next time.
     pub fn forget_unknown(&mut self) {
-        self.schemas.forget_unknown();
+        if let Bodies::Avro { schemas, .. } = &mut self.bodies {
+            schemas.forget_unknown();
+        }
     }
 
     /// Looks up every schema id of the records before the first is decoded, so that a registry that
     /// does not answer leaves nothing half done.
     fn learn(&mut self, records: &Records, lookup: &mut dyn FnMut(u32) -> Lookup) -> Result<(), String> {
+        let Bodies::Avro { schemas, .. } = &mut self.bodies else { return Ok(()) };
         let mut last = None;
         for record in records.records.iter().filter(|r| r.kind == Kind::Event) {
             let value = records.value(record);
             let Ok((id, _)) = parse_frame(value) else { continue };
             if last != Some(id) && value.len() <= MAX_BODY {
-                self.schemas.learn(id, lookup)?;
+                schemas.learn(id, lookup)?;
                 last = Some(id);
             }
         }
@@ -210,14 +225,23 @@ impl Decode {
         if value.len() > MAX_BODY {
             return Err((Reason::TooLarge, format!("{} bytes; at most {MAX_BODY} are taken", value.len())));
         }
+        let (schemas, decoder) = match &mut self.bodies {
+            Bodies::Avro { schemas, decoder } => (schemas, decoder),
+            Bodies::Json(decoder) => {
+                return decoder.push(json_body(value)).map_err(|e| {
+                    let reason = if e.is_full() { Reason::TooLarge } else { Reason::BadBody };
+                    (reason, e.to_string())
+                });
+            }
+        };
         let (id, body) = parse_frame(value).map_err(|e| (Reason::BadFrame, e.to_string()))?;
-        match self.schemas.get(id) {
+        match schemas.get(id) {
             Writer::Unknown => {
                 out.unknown.insert(id);
                 Err((Reason::UnknownSchema, format!("the schema registry does not know id {id}")))
             }
             Writer::Incompatible(why) => Err((Reason::IncompatibleSchema, format!("schema {id}: {why}"))),
-            Writer::Resolved(resolution) => self.decoder.push(resolution, body).map_err(|e| {
+            Writer::Resolved(resolution) => decoder.push(resolution, body).map_err(|e| {
                 let reason = if e.is_full() { Reason::TooLarge } else { Reason::BadBody };
                 (reason, e.to_string())
             }),
@@ -236,7 +260,11 @@ impl Decode {
         if rows.is_empty() {
             return Ok(());
         }
-        let judged = judge::event_times(self.decoder.finish(), self.event_time, limit, &self.schema)?;
+        let batch = match &mut self.bodies {
+            Bodies::Avro { decoder, .. } => decoder.finish(),
+            Bodies::Json(decoder) => decoder.finish(),
+        };
+        let judged = judge::event_times(batch, self.event_time, limit, &self.schema)?;
         out.max_event_time = out.max_event_time.max(judged.max_event_time);
         let mut bad = judged.bad.iter().peekable();
         let mut offsets = Vec::with_capacity(rows.len());
@@ -266,6 +294,12 @@ impl Decode {
             _ => format!("'{column}' is later than {limit}, the clock and max_future_skew"),
         }
     }
+}
+
+/// The JSON text of a value: framed, as Confluent's serializer writes it, or plain. No text begins with
+/// the frame's zero byte.
+pub fn json_body(value: &[u8]) -> &[u8] {
+    parse_frame(value).map_or(value, |(_, body)| body)
 }
 
 fn future(time: Micros, limit: Micros) -> String {

@@ -108,7 +108,7 @@ fn decode(group: &GroupEntry, index: u16, stream: &Stream) -> Option<Decode> {
             (all, reader.event_time()?, Some(group.key_schema()))
         }
     };
-    Some(Decode::new(reader, &columns, event_time, stream.max_future_skew, key))
+    Some(Decode::new(reader, &columns, event_time, stream.max_future_skew, key, stream.format))
 }
 
 fn start(group: &GroupEntry, index: u16) -> &[i64] {

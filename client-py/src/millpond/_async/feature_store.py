@@ -44,12 +44,14 @@ class AsyncFeatureStore:
         idle_advance: bool = False,
         time: str = "live",
         on_bad_record: str = "quarantine",
+        format: str = "avro",
     ) -> AsyncStream:
         """The stream of this definition: made if there is none.
 
         Args:
             name: lower-case letters, digits, underscores; at most 63.
-            schema: Avro record schema, as JSON text or a dict; None: the latest of the subject.
+            schema: Avro record schema, as JSON text or a dict; None: the latest of the subject. With
+                format="json" the columns: {"user_id": "string not null", "clicks": "bigint", …}.
             subject: in the schema registry; default `<topic or name>-value`.
             event_time: the column that says when an event happened: a timestamp, or a long with
             event_time_unit: "s", "ms" or "us".
@@ -61,6 +63,9 @@ class AsyncFeatureStore:
             idle_advance: the watermark of a wholly quiet live stream goes on with the clock.
             time: "live", or "historical" for a replay of old events.
             on_bad_record: "quarantine" or "halt".
+            format: what records are: "avro" in a Confluent frame, or "json": plain objects (or framed).
+                A missing field is null, an unknown one ignored; with event_time_unit the event time
+                may be a number of that unit, ISO text is understood always.
 
         Raises:
             ConflictError: a stream of that name has another definition; `details` has the diff.
@@ -68,7 +73,8 @@ class AsyncFeatureStore:
         """
         body: Json = {
             "name": name,
-            "schema": json.loads(schema) if isinstance(schema, str) else schema,
+            "schema": _columns(schema) if format == "json" else _parsed(schema),
+            "format": format,
             "subject": subject,
             "topic": topic,
             "partitions": partitions if topic is None else None,
@@ -302,7 +308,7 @@ def _group(
         "allowed_lateness": seconds(allowed_lateness) or 0,
         "ttl": seconds(ttl),
         "start": start if start in ("earliest", "latest") else rfc3339(start),
-        "schema": json.loads(schema) if isinstance(schema, str) else schema,
+        "schema": _parsed(schema),
         "topic": topic,
         "watermark_delay": seconds(watermark_delay),
         "time": time,
@@ -317,6 +323,22 @@ def _view(name: str, query: Query, version: int, description: str, labels: Seque
         "query": query.to_json(),
         "labels": list(labels or []),
     }
+
+
+def _parsed(schema: Schema | None) -> Any:
+    return json.loads(schema) if isinstance(schema, str) else schema
+
+
+def _columns(schema: Schema | None) -> Any:
+    """Columns by name, `{"clicks": "bigint not null"}`, as the server takes them, in their order."""
+    columns = _parsed(schema)
+    if not isinstance(columns, Mapping) or not all(isinstance(text, str) for text in columns.values()):
+        return columns  # as the server takes them, or what it refuses
+    required = {name: text.lower().endswith(" not null") for name, text in columns.items()}
+    return [
+        {"name": name, "type": text[:-9].strip() if required[name] else text, "nullable": not required[name]}
+        for name, text in columns.items()
+    ]
 
 
 def _given(body: Json) -> Json:

@@ -150,6 +150,27 @@ pub(super) fn append_null(columns: &mut [Column], id: usize) {
     }
 }
 
+/// Ends one list or map whose items stand in `child` and what follows it.
+pub(super) fn end_list(columns: &mut [Column], column: usize, child: usize) -> Result<(), Fault> {
+    let end = i32::try_from(len(columns, child)).map_err(|_| Fault::Full)?;
+    match columns.get_mut(column).map(|c| &mut c.data) {
+        Some(Data::List { offsets, .. } | Data::Map { offsets, .. }) => offsets.push(end),
+        _ => return Err(Fault::Mismatch),
+    }
+    Ok(())
+}
+
+/// Begins one value of a struct; returns how many there were.
+pub(super) fn begin_struct(columns: &mut [Column], id: usize) -> usize {
+    match columns.get_mut(id).map(|c| &mut c.data) {
+        Some(Data::Struct { len, .. }) => {
+            *len += 1;
+            *len - 1
+        }
+        _ => 0,
+    }
+}
+
 /// Goes back to `rows` values.
 pub(super) fn truncate(columns: &mut [Column], id: usize, rows: usize) {
     let Some(column) = columns.get_mut(id) else { return };

@@ -259,7 +259,7 @@ impl Op {
                         item.run(columns, run)?;
                     }
                 }
-                end_list(columns, *column, *child)?;
+                column::end_list(columns, *column, *child)?;
             }
             Self::Map { column, key, child, value } => {
                 loop {
@@ -272,21 +272,12 @@ impl Op {
                         value.run(columns, run)?;
                     }
                 }
-                end_list(columns, *column, *child)?;
+                column::end_list(columns, *column, *child)?;
             }
             _ => return self.run(columns, run),
         }
         Ok(())
     }
-}
-
-fn end_list(columns: &mut [Column], column: usize, child: usize) -> Result<(), Fault> {
-    let end = i32::try_from(column::len(columns, child)).map_err(|_| Fault::Full)?;
-    match columns.get_mut(column).map(|c| &mut c.data) {
-        Some(Data::List { offsets, .. } | Data::Map { offsets, .. }) => offsets.push(end),
-        _ => return Err(Fault::Mismatch),
-    }
-    Ok(())
 }
 
 /// Big-endian two's complement of any width, as long as the value has no more digits than `limit`.

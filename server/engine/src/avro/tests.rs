@@ -5,6 +5,7 @@
 mod golden;
 mod hostile;
 mod oracle;
+mod plain;
 mod rows;
 mod schemas;
 mod value;

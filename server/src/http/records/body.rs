@@ -2,10 +2,11 @@
 
 use arrow::datatypes::Schema;
 use axum::body::Bytes;
-use millpond_engine::{avro, key};
+use millpond_engine::avro::{self, JsonDecoder, JsonError};
+use millpond_engine::key;
 use serde_json::Value;
 
-use crate::catalog::StreamEntry;
+use crate::catalog::{Format, StreamEntry};
 use crate::http::Error;
 use crate::http::error::BadRow;
 use crate::log::Kind;
@@ -23,12 +24,15 @@ pub fn rows(entry: &StreamEntry, key: Option<&Schema>, body: &[u8]) -> Result<Ve
     let Body { rows, tombstones } = Body::parse(body)?;
     let mut records = Vec::with_capacity(rows.len() + tombstones.len());
     let mut bad = Vec::new();
+    let mut json = (entry.def.format == Format::Json).then(|| JsonDecoder::new(&entry.reader, &[]));
     for (row, value) in rows.iter().enumerate() {
-        let mut out = Vec::with_capacity(64);
-        avro::frame(entry.def.schema_id, &mut out);
-        match avro::encode_row(&entry.reader, value, &mut out) {
-            Ok(()) => records.push(NewRecord { kind: Kind::Event, key: None, value: out }),
-            Err(e) => bad.push(BadRow { row, field: e.field.clone(), message: e.message.clone() }),
+        let encoded = match &mut json {
+            None => framed(entry, value),
+            Some(decoder) => text(decoder, value),
+        };
+        match encoded {
+            Ok(value) => records.push(NewRecord { kind: Kind::Event, key: None, value }),
+            Err((field, message)) => bad.push(BadRow { row, field, message }),
         }
     }
     for (row, value) in tombstones.iter().enumerate() {
@@ -44,6 +48,26 @@ pub fn rows(entry: &StreamEntry, key: Option<&Schema>, body: &[u8]) -> Result<Ve
     bad.truncate(LISTED);
     let rows = rows.len() + tombstones.len();
     Err(Error::Rows { stream: entry.def.name.to_string(), rows, wrong, bad })
+}
+
+/// A row as framed Avro; else the field that does not fit, and why.
+fn framed(entry: &StreamEntry, row: &Value) -> Result<Vec<u8>, (String, String)> {
+    let mut out = Vec::with_capacity(64);
+    avro::frame(entry.def.schema_id, &mut out);
+    avro::encode_row(&entry.reader, row, &mut out).map_err(|e| (e.field, e.message))?;
+    Ok(out)
+}
+
+/// A row as JSON text that the stream's columns can hold.
+fn text(decoder: &mut JsonDecoder, row: &Value) -> Result<Vec<u8>, (String, String)> {
+    let text = row.to_string().into_bytes();
+    let mut pushed = decoder.push(&text);
+    if pushed.as_ref().is_err_and(JsonError::is_full) {
+        decoder.finish();
+        pushed = decoder.push(&text);
+    }
+    pushed.map_err(|e| (e.field.clone(), e.message().to_owned()))?;
+    Ok(text)
 }
 
 /// The two lists of a body.

@@ -77,6 +77,7 @@ impl World {
             subject: "events-value".to_owned(),
             schema: SCHEMA.to_owned(),
             schema_id: SCHEMA_ID,
+            format: crate::catalog::Format::Avro,
             event_time: "timestamp".to_owned(),
             event_time_unit: None,
             watermark_delay: Span(60_000_000),
