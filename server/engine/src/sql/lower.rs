@@ -12,6 +12,7 @@ mod bound;
 mod join;
 mod relation;
 mod rolling;
+mod times;
 mod windowed;
 
 use std::sync::Arc;

@@ -10,6 +10,7 @@ use datafusion::physical_expr::PhysicalExpr;
 
 use super::bound::{Bound, Side};
 use super::relation::Input;
+use super::times::Times;
 use super::windowed::plain;
 use super::{Lowering, unsupported};
 use crate::query::{IntervalJoin, JoinKind, Node, Relation};
@@ -64,8 +65,6 @@ impl Lowering<'_> {
             Some(rest) => Some(columns.apply(self.physical(&rest, &join.schema)?)?),
             None => None,
         };
-        let mut times = vec![None; schema.fields().len()];
-        let width = left.relation.schema.fields().len();
         let join = IntervalJoin {
             left: left.relation,
             right: right.relation,
@@ -78,15 +77,7 @@ impl Lowering<'_> {
             condition,
             schema: Arc::clone(&schema),
         };
-        if let Some(time) = times.get_mut(left_time.column) {
-            *time = Some(join.left_hold());
-        }
-        // Right times are NULL where a LEFT join found nothing.
-        if kind == JoinKind::Inner
-            && let Some(time) = times.get_mut(width + right_time.column)
-        {
-            *time = Some(join.right_hold());
-        }
+        let times = Times::joined(&left.times, &right.times, &join);
         let relation = Relation { node: Node::Join(Box::new(join)), stages: Vec::new(), schema };
         Ok(Input { relation, columns, times })
     }

@@ -8,28 +8,26 @@ use datafusion::logical_expr::{Expr, LogicalPlan, TableScan, Union};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::Column;
 
+use super::times::Times;
 use super::{Lowering, schema_after, unsupported};
 use crate::query::{EventTime, Node, Relation, Source, Stage};
 use crate::sql::columns::{Columns, picked};
 use crate::sql::error::{Code, Error};
 use crate::sql::over;
-use crate::time::Span;
 
 /// A relation with what is known of its columns.
 pub(super) struct Input {
     pub relation: Relation,
     /// What the columns of the plan's node are over the relation's.
     pub columns: Columns,
-    /// For each column of the relation, if it is an event time: its hold.
-    pub times: Vec<Option<Span>>,
+    /// Which of the relation's columns are event times.
+    pub times: Times,
 }
 
 impl Input {
     /// The event time that a column of the plan's node is.
     pub fn time(&self, column: &datafusion::common::Column, node: &DFSchema) -> Option<EventTime> {
-        let position = self.columns.position(node.maybe_index_of_column(column)?)?;
-        let hold = self.times.get(position).copied().flatten()?;
-        Some(EventTime { column: position, hold })
+        self.times.get(self.columns.position(node.maybe_index_of_column(column)?)?)
     }
 
     /// The event time that an expression over the plan's node is.
@@ -46,11 +44,7 @@ impl Input {
         self.columns = columns;
         for stage in &stages {
             if let Stage::Project(exprs, _) = stage {
-                let time = |expr: &Arc<dyn PhysicalExpr>| {
-                    let column = expr.downcast_ref::<Column>()?;
-                    self.times.get(column.index()).copied().flatten()
-                };
-                self.times = exprs.iter().map(time).collect();
+                self.times = self.times.projected(exprs);
             }
         }
         self.relation.schema = schema_after(&stages, &self.relation.schema);
@@ -104,10 +98,7 @@ impl Lowering<'_> {
             schema: Arc::clone(&schema),
             columns: columns.clone(),
         };
-        let mut times = vec![None; columns.len()];
-        if let Some(time) = times.get_mut(source.event_time) {
-            *time = Some(Span(0));
-        }
+        let times = Times::source(source.event_time);
         let relation = Relation::source(self.sources.len(), &source);
         self.sources.push(source);
         let columns = Columns::at(read.iter().map(|column| (named(column), position(column))));
@@ -124,17 +115,11 @@ impl Lowering<'_> {
                 .map(|f| Field::new(f.name(), f.data_type().clone(), f.is_nullable()))
                 .collect::<Vec<_>>(),
         ));
-        let mut times: Option<Vec<Option<Span>>> = None;
+        let mut times: Option<Times> = None;
         let mut inputs = Vec::new();
         for plan in &union.inputs {
             let (relation, of_input) = conform(self.relation(plan)?, &schema)?;
-            times = Some(match times {
-                None => of_input,
-                Some(times) => {
-                    let both = |(a, b): (Option<Span>, Option<Span>)| a.zip(b).map(|(a, b)| a.max(b));
-                    times.into_iter().zip(of_input).map(both).collect()
-                }
-            });
+            times = Some(times.map_or_else(|| of_input.clone(), |times| times.united(&of_input)));
             match relation {
                 Relation { node: Node::Union(nested), stages, .. } if stages.is_empty() => {
                     inputs.extend(nested)
@@ -149,7 +134,7 @@ impl Lowering<'_> {
 }
 
 /// The relation with exactly the columns of `schema`, and which of them are event times.
-fn conform(input: Input, schema: &SchemaRef) -> Result<(Relation, Vec<Option<Span>>), Error> {
+fn conform(input: Input, schema: &SchemaRef) -> Result<(Relation, Times), Error> {
     let Input { mut relation, columns: Columns(exprs), times } = input;
     for (expr, field) in exprs.iter().zip(schema.fields()) {
         let given = expr.data_type(&relation.schema)?;
@@ -161,10 +146,7 @@ fn conform(input: Input, schema: &SchemaRef) -> Result<(Relation, Vec<Option<Spa
         }
     }
     let position = |expr: &Arc<dyn PhysicalExpr>| expr.downcast_ref::<Column>().map(Column::index);
-    let times = exprs
-        .iter()
-        .map(|expr| position(expr).and_then(|position| times.get(position).copied().flatten()))
-        .collect();
+    let times = times.projected(&exprs);
     let same = exprs.iter().enumerate().all(|(i, expr)| position(expr) == Some(i));
     if !(same && relation.schema == *schema) {
         // Over a projection, columns that are only picked are those of the projection itself.

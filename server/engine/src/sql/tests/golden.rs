@@ -75,6 +75,12 @@ fn when_rows_come_out_is_said_in_words() {
     let joined = lowered(sql, &streams()).unwrap().explain(Span(0), Span(0));
     assert!(joined.watermark_delay.contains("the least over all streams"), "{}", joined.watermark_delay);
     assert!(joined.watermark_delay.contains("the join adds 15 seconds"), "{}", joined.watermark_delay);
+    let sql = "SELECT user_id, COUNT(*) AS n FROM TUMBLE((SELECT i.user_id, i.event_time FROM impressions i \
+        JOIN clicks c ON c.impr_id = i.impr_id AND c.ts BETWEEN i.event_time AND i.event_time + INTERVAL '15' SECOND \
+        LEFT JOIN views v ON v.impr_id = c.impr_id AND v.at BETWEEN c.ts - INTERVAL '1' MINUTE AND c.ts + INTERVAL '1' MINUTE), \
+        DESCRIPTOR(event_time), INTERVAL '1' MINUTE) GROUP BY user_id, window_end";
+    let joined = lowered(sql, &streams()).unwrap().explain(Span(0), Span(0));
+    assert!(joined.watermark_delay.contains("the join adds 75 seconds"), "{}", joined.watermark_delay);
     let json = serde_json::to_value(&patient).unwrap();
     assert_eq!(json["state"][0]["types"][0], "Int64");
 }

@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use super::{Code, events, plan, twins};
+use super::{Code, events, lowered, plan, streams};
 
 const WINDOW: &str = "FROM TUMBLE(events, DESCRIPTOR(timestamp), INTERVAL '1' DAY)";
 
@@ -59,6 +59,25 @@ fn token() -> impl Strategy<Value = &'static str> {
         "JOIN",
         "ORDER BY",
         "TUMBLE(",
+        "HOP(",
+        "SESSION(",
+        "TUMBLE_START(",
+        "PARTITION BY",
+        "RANGE BETWEEN",
+        "PRECEDING",
+        "AND CURRENT ROW",
+        "WINDOW w AS (",
+        "LEFT JOIN",
+        "ON",
+        "USING",
+        "INTERVAL '1' DAY",
+        "clicks c",
+        "impressions i",
+        "views",
+        "c.ts",
+        "i.event_time",
+        "user",
+        "SIZE =>",
         "TABLE",
         "DESCRIPTOR(",
         "INTERVAL",
@@ -123,19 +142,26 @@ proptest! {
 
     #[test]
     fn any_text_is_planned_or_refused(text in soup(0..30)) {
-        let _ = plan(&text, &[events(), twins()]);
+        let _ = plan(&text, &streams());
         let _ = super::tables(&text);
     }
 
     /// Around a valid frame, so that more than the parser is reached.
     #[test]
     fn any_expression_is_planned_or_refused(select in soup(1..8), predicate in soup(1..6), key in soup(1..3)) {
+        let over = "OVER (PARTITION BY user_id ORDER BY timestamp RANGE INTERVAL '1' DAY PRECEDING)";
+        let bound = "c.ts BETWEEN i.event_time AND i.event_time + INTERVAL '1' DAY";
         for sql in [
             format!("SELECT user_id, {select} AS x {WINDOW} GROUP BY user_id, window_end"),
             format!("SELECT user_id, MAX({select}) AS x {WINDOW} WHERE {predicate} GROUP BY user_id, window_end"),
             format!("SELECT {key} AS k, COUNT(*) AS n {WINDOW} GROUP BY {key}, window_end HAVING {predicate}"),
+            format!("SELECT user_id, MAX({select}) AS x FROM SESSION(events PARTITION BY {key}, DESCRIPTOR(timestamp), INTERVAL '1' DAY) GROUP BY user_id, window_end"),
+            format!("SELECT user_id, {select} AS x FROM events WHERE {predicate} GROUP BY user_id, HOP(timestamp, INTERVAL '1' DAY, INTERVAL '2' DAYS)"),
+            format!("SELECT user_id, MAX({select}) {over} AS x, COUNT(*) OVER (PARTITION BY {key} ORDER BY timestamp RANGE INTERVAL '1' DAY PRECEDING) AS n FROM events WHERE {predicate}"),
+            format!("SELECT i.user_id, {select} AS x FROM impressions i LEFT JOIN clicks c ON i.impr_id = c.impr_id AND {bound} AND {predicate} GROUP BY i.user_id, TUMBLE(i.event_time, INTERVAL '1' DAY)"),
+            format!("SELECT k, COUNT(*) AS n FROM TUMBLE((SELECT {key} AS k, {select} AS x, ts FROM clicks UNION ALL SELECT {key}, {select}, event_time FROM impressions WHERE {predicate}), DESCRIPTOR(ts), INTERVAL '1' DAY) GROUP BY k, window_end"),
         ] {
-            if let Err(error) = plan(&sql, &[events(), twins()]) {
+            if let Err(error) = lowered(&sql, &streams()) {
                 prop_assert!(!error.message.is_empty() && !error.construct.is_empty(), "{sql}: {error:?}");
                 prop_assert!(!error.message.contains("internal"), "{sql}: {error:?}");
             }
