@@ -1,7 +1,7 @@
 //! FROM: a stream, CTE or subquery, a join of them, with or without a window around it.
 
 use datafusion::sql::sqlparser::ast::{
-    Expr, FunctionArg, FunctionArgumentList, FunctionArguments, Ident, ObjectName, Query, TableAlias,
+    Expr, FunctionArg, FunctionArgumentList, FunctionArguments, Ident, ObjectName, Query, Select, TableAlias,
     TableFactor, TableWithJoins,
 };
 
@@ -17,12 +17,24 @@ use super::tokens::EXAMPLE;
 const TUMBLE: &str = "FROM TUMBLE(stream, DESCRIPTOR(event time), INTERVAL '5' MINUTES)";
 
 /// Resolves FROM in place: names exact and quoted, windows in their one form, an alias on everything.
-pub(super) fn resolve(from: &mut [TableWithJoins], known: &Known<'_>) -> Result<Scope, Error> {
-    match from {
-        [] => Err(Error::new(Code::NoWindow, "FROM", "the query reads no stream").hint(EXAMPLE)),
-        [one] => joined(one, known),
-        _ => Err(Error::unsupported("a comma between relations after FROM", join::EXAMPLE)),
+pub(super) fn resolve(select: &mut Select, known: &Known<'_>) -> Result<Scope, Error> {
+    let mut scope: Option<Scope> = None;
+    let mut items = Vec::new(); // the relations between two commas
+    for from in &mut select.from {
+        let item = joined(from, known)?;
+        items.push(item.relations.iter().filter_map(|relation| relation.name.clone()).collect());
+        scope = Some(match scope {
+            None => item,
+            Some(left) => join::both(left, item)?,
+        });
     }
+    let Some(scope) = scope else {
+        return Err(Error::new(Code::NoWindow, "FROM", "the query reads no stream").hint(EXAMPLE));
+    };
+    if items.len() > 1 {
+        join::of_where(select, &scope, &items, known.functions)?;
+    }
+    Ok(scope)
 }
 
 fn joined(from: &mut TableWithJoins, known: &Known<'_>) -> Result<Scope, Error> {

@@ -19,7 +19,7 @@ use super::{from, legacy, list, over};
 pub(super) fn resolve(select: &mut Select, known: &Known<'_>) -> Result<(Vec<String>, Progress), Error> {
     refuse_inside(select)?;
     over::write_out(select)?;
-    let scope = from::resolve(&mut select.from, known)?;
+    let scope = from::resolve(select, known)?;
     let scope = legacy::rewrite(select, scope)?;
     let grouping = grouping(select)?;
     let grouped = grouped_columns(&scope, &grouping)?;
