@@ -105,7 +105,7 @@ impl From<DataFusionError> for Error {
         match root {
             DataFusionError::NotImplemented(_) => {
                 Self::new(Code::Unsupported, text, format!("not supported: {text}"))
-                    .hint("supported: filters, projections and aggregates over one TUMBLE window")
+                    .hint("docs/sql.md shows what is supported, with an example of each construct")
             }
             DataFusionError::Plan(_) if text.contains("must be in GROUP BY") => not_grouped(text),
             _ if text.starts_with("Field ") && text.ends_with("not found in struct") => {

@@ -91,7 +91,7 @@ impl Functions {
         if SessionStateDefaults::default_window_functions().iter().any(|f| f.name() == name) {
             return Err(Error::unsupported(
                 &format!("window function {name}()"),
-                "aggregate over TUMBLE windows with COUNT, SUM, MIN, MAX, AVG",
+                "over windows and with OVER: COUNT, COUNT(DISTINCT), SUM, MIN, MAX, AVG",
             ));
         }
         let candidates = self.scalar.keys().map(String::as_str).chain(AGGREGATES);
