@@ -16,11 +16,15 @@ pub(super) const EXAMPLE: &str =
 /// How many windows may be defined by way of each other.
 const CHAIN: usize = 16;
 
-/// Writes the windows after WINDOW out where the select list names them.
+/// Writes the windows after WINDOW out where the select list and QUALIFY name them.
 pub(super) fn write_out(select: &mut Select) -> Result<(), Error> {
     let named = std::mem::take(&mut select.named_window);
     let mut names = Names { named: &named };
-    match select.projection.visit(&mut names) {
+    let visited = match select.projection.visit(&mut names) {
+        ControlFlow::Continue(()) => select.qualify.visit(&mut names),
+        stopped @ ControlFlow::Break(_) => stopped,
+    };
+    match visited {
         ControlFlow::Continue(()) => Ok(()),
         ControlFlow::Break(error) => Err(*error),
     }

@@ -33,7 +33,10 @@ pub(super) fn resolve(select: &mut Select, known: &Known<'_>) -> Result<(Vec<Str
     if let Some(predicate) = &mut select.selection {
         let holds = anywhere.resolve(predicate)?;
         if holds.over {
-            return Err(Error::unsupported("OVER in WHERE", "SELECT … FROM (SELECT … OVER …) WHERE …"));
+            return Err(Error::unsupported(
+                "OVER in WHERE",
+                "QUALIFY …, or SELECT … FROM (SELECT … OVER …) WHERE …",
+            ));
         }
         if holds.aggregate {
             return Err(Error::unsupported(
@@ -53,6 +56,12 @@ pub(super) fn resolve(select: &mut Select, known: &Known<'_>) -> Result<(Vec<Str
         }
     }
     let mut over = holds.over;
+    if let Some(predicate) = &mut select.qualify {
+        over |= anywhere.resolve(predicate)?.over;
+        if !over {
+            return Err(Error::unsupported("QUALIFY without OVER", "WHERE, or HAVING for groups"));
+        }
+    }
     if let Some(predicate) = &mut select.having {
         over |= Names { grouped: keys, ..anywhere }.resolve(predicate)?.over;
     }
@@ -120,9 +129,6 @@ fn progress(from: Progress, aggregated: bool, over: bool) -> Result<Progress, Er
 fn refuse_inside(select: &Select) -> Result<(), Error> {
     if select.distinct.is_some() {
         return Err(Error::unsupported("SELECT DISTINCT", "GROUP BY the columns, or COUNT(DISTINCT column)"));
-    }
-    if select.qualify.is_some() {
-        return Err(Error::unsupported("QUALIFY", "SELECT … FROM (SELECT … OVER …) WHERE …"));
     }
     if !select.lateral_views.is_empty() {
         return Err(Error::unsupported("LATERAL VIEW", EXAMPLE));

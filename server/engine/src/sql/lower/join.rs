@@ -31,8 +31,8 @@ impl Lowering<'_> {
             JoinType::Left => JoinKind::Left,
             _ => return Err(unsupported(&LogicalPlan::Join(join.clone()))),
         };
-        let left = self.relation(&join.left)?;
-        let right = self.relation(&join.right)?;
+        let left = self.relation(&join.left)?.stored(join.left.schema())?;
+        let right = self.relation(&join.right)?.stored(join.right.schema())?;
         let (columns, schema) = rows(join, kind, &left, &right)?;
 
         let time = |column: &datafusion::common::Column| {

@@ -38,6 +38,31 @@ impl Input {
         }
     }
 
+    /// The same rows with the columns of the plan's node, all computed, and no others. Rows that are
+    /// kept for a while are kept like that; and what fails, fails here, on its record.
+    pub fn stored(mut self, node: &DFSchema) -> Result<Self, Error> {
+        let mut kept: Vec<Arc<dyn PhysicalExpr>> = Vec::new();
+        let (mut fields, mut places) = (Vec::new(), Vec::new());
+        for (expr, named) in self.columns.0.iter().zip(node.fields()) {
+            let place = kept.iter().position(|known| known == expr).unwrap_or(kept.len());
+            if place == kept.len() {
+                let name = expr.downcast_ref::<Column>().map_or(named.name().as_str(), Column::name);
+                let schema = &self.relation.schema;
+                fields.push(Field::new(name, expr.data_type(schema)?, expr.nullable(schema)?));
+                kept.push(Arc::clone(expr));
+            }
+            places.push(place);
+        }
+        if kept.len() == self.relation.schema.fields().len() && kept.iter().all(|e| position(e).is_some()) {
+            return Ok(self);
+        }
+        let named = |place: usize| fields.get(place).map(|field| field.name().clone()).unwrap_or_default();
+        self.columns = Columns::at(places.iter().map(|place| (named(*place), *place)));
+        self.times = self.times.projected(&kept);
+        project(&mut self.relation, kept, &Arc::new(Schema::new(fields)));
+        Ok(self)
+    }
+
     /// What is left after stages of the plan.
     fn through(mut self, stages: Vec<Stage>) -> Result<Self, Error> {
         let (stages, columns) = picked(stages, self.columns)?;
@@ -145,22 +170,29 @@ fn conform(input: Input, schema: &SchemaRef) -> Result<(Relation, Times), Error>
             return Err(Error::new(Code::Type, name, message).hint(format!("CAST({name} AS type) AS {name}")));
         }
     }
-    let position = |expr: &Arc<dyn PhysicalExpr>| expr.downcast_ref::<Column>().map(Column::index);
     let times = times.projected(&exprs);
     let same = exprs.iter().enumerate().all(|(i, expr)| position(expr) == Some(i));
     if !(same && relation.schema == *schema) {
-        // Over a projection, columns that are only picked are those of the projection itself.
-        let below = match relation.stages.last() {
-            Some(Stage::Project(below, _)) => {
-                exprs.iter().map(|expr| position(expr).and_then(|i| below.get(i).cloned())).collect()
-            }
-            _ => None,
-        };
-        if below.is_some() {
-            relation.stages.pop();
-        }
-        relation.stages.push(Stage::Project(below.unwrap_or(exprs), Arc::clone(schema)));
-        relation.schema = Arc::clone(schema);
+        project(&mut relation, exprs, schema);
     }
     Ok((relation, times))
+}
+
+/// Adds a projection. Over another one, columns that are only picked are those of the other itself.
+fn project(relation: &mut Relation, exprs: Vec<Arc<dyn PhysicalExpr>>, schema: &SchemaRef) {
+    let below = match relation.stages.last() {
+        Some(Stage::Project(below, _)) => {
+            exprs.iter().map(|expr| position(expr).and_then(|i| below.get(i).cloned())).collect()
+        }
+        _ => None,
+    };
+    if below.is_some() {
+        relation.stages.pop();
+    }
+    relation.stages.push(Stage::Project(below.unwrap_or(exprs), Arc::clone(schema)));
+    relation.schema = Arc::clone(schema);
+}
+
+fn position(expr: &Arc<dyn PhysicalExpr>) -> Option<usize> {
+    expr.downcast_ref::<Column>().map(Column::index)
 }

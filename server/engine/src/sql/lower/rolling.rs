@@ -25,8 +25,8 @@ use crate::time::Span;
 impl Lowering<'_> {
     /// Rolling aggregates over a relation; what the columns of the plan's node are over theirs.
     pub(super) fn rolling(&mut self, window: &LogicalWindow) -> Result<(Relation, Rolling, Columns), Error> {
-        let input = self.relation(&window.input)?;
         let node = window.input.schema();
+        let input = self.relation(&window.input)?.stored(node)?;
         let calls = window.window_expr.iter().map(call).collect::<Result<Vec<_>, _>>()?;
         let Some(first) = calls.first().map(|call| &call.params) else {
             return Err(Error::unsupported("OVER", over::EXAMPLE));
@@ -99,12 +99,6 @@ impl Lowering<'_> {
                 "name it in a subquery: FROM (SELECT lower(user_id) AS who, … FROM events)",
             ));
         };
-        if physical.downcast_ref::<Column>().is_none() {
-            return Err(Error::unsupported(
-                "a computed column after PARTITION BY",
-                "select it in a subquery with AS",
-            ));
-        }
         let data_type = physical.data_type(&input.relation.schema)?;
         let at_rest = plain(&data_type);
         output::key_type(&at_rest, column.name())?;
