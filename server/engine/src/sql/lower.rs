@@ -10,6 +10,7 @@
 
 mod bound;
 mod join;
+mod push;
 mod relation;
 mod rolling;
 mod times;

@@ -12,7 +12,7 @@ use super::bound::{Bound, Side};
 use super::relation::Input;
 use super::times::Times;
 use super::windowed::plain;
-use super::{Lowering, unsupported};
+use super::{Lowering, push, unsupported};
 use crate::query::{IntervalJoin, JoinKind, Node, Relation};
 use crate::sql::columns::Columns;
 use crate::sql::error::{Code, Error};
@@ -65,7 +65,7 @@ impl Lowering<'_> {
             Some(rest) => Some(columns.apply(self.physical(&rest, &join.schema)?)?),
             None => None,
         };
-        let join = IntervalJoin {
+        let mut join = IntervalJoin {
             left: left.relation,
             right: right.relation,
             kind,
@@ -77,6 +77,7 @@ impl Lowering<'_> {
             condition,
             schema: Arc::clone(&schema),
         };
+        push::condition(&mut join)?;
         let times = Times::joined(&left.times, &right.times, &join);
         let relation = Relation { node: Node::Join(Box::new(join)), stages: Vec::new(), schema };
         Ok(Input { relation, columns, times })

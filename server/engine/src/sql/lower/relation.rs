@@ -9,7 +9,7 @@ use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::Column;
 
 use super::times::Times;
-use super::{Lowering, schema_after, unsupported};
+use super::{Lowering, push, schema_after, unsupported};
 use crate::query::{EventTime, Node, Relation, Source, Stage};
 use crate::sql::columns::{Columns, picked};
 use crate::sql::error::{Code, Error};
@@ -74,6 +74,7 @@ impl Input {
         }
         self.relation.schema = schema_after(&stages, &self.relation.schema);
         self.relation.stages.extend(stages);
+        push::filters(&mut self.relation)?;
         Ok(self)
     }
 }

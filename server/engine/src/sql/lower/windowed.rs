@@ -9,7 +9,7 @@ use datafusion::logical_expr::{
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::{CastExpr, Column};
 
-use super::{Lowering, origin, schema_after, unsupported};
+use super::{Lowering, origin, push, schema_after, unsupported};
 use crate::query::{Aggregate, Group, Relation, Stage, Windowed};
 use crate::sql::columns::{Columns, picked};
 use crate::sql::error::{Code, Error};
@@ -37,6 +37,7 @@ impl Lowering<'_> {
         columns.0.extend(Columns::at(WINDOW_COLUMNS.map(ToOwned::to_owned).into_iter().zip(width..)).0);
         let (mut within, columns) = picked(within, columns)?;
         hoist(&mut within, &mut input.relation.stages, width);
+        push::filters(&mut input.relation)?;
 
         let schema = schema_after(&within, &with_window(&input.relation.schema, window));
         let aggregate = self.aggregate(aggregate, &within, &columns, width, schema)?;
