@@ -26,15 +26,19 @@ if [ "$purpose" = test ] && ! command -v chromium >/dev/null && ! command -v goo
   "$venv/bin/python" -m playwright install chromium
 fi
 
-# The server. The first build compiles RocksDB, DataFusion and delta-rs.
+# The server. The first build compiles RocksDB, DataFusion and delta-rs; one after new pins what they change.
 built=$CARGO_TARGET_DIR/.millpond-$(cat "$ROOT/Cargo.lock" "$ROOT/rust-toolchain.toml" | cksum | cut -d' ' -f1)
 if [ ! -e "$built" ]; then
   mkdir -p "$CARGO_TARGET_DIR"
   cores=$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
-  need=10 # GB
-  [ -d "$CARGO_TARGET_DIR/debug/deps" ] && need=3
   free=$(df -Pk "$CARGO_TARGET_DIR" | awk 'NR == 2 { print int($4 / 1048576) }')
-  say "The first build takes about $((64 / cores)) minutes on $cores cores and up to $need GB in $CARGO_TARGET_DIR ($free GB free)."
+  if [ -d "$CARGO_TARGET_DIR/debug/deps" ]; then
+    need=3 # GB
+    say "The pinned packages changed: those that did are compiled anew, in $CARGO_TARGET_DIR ($free GB free)."
+  else
+    need=10
+    say "The first build takes about $((64 / cores)) minutes on $cores cores and up to $need GB in $CARGO_TARGET_DIR ($free GB free)."
+  fi
   [ "$free" -ge "$need" ] || die "Not enough disk: $need GB are needed and $free GB free. Set XDG_CACHE_HOME to a folder on a larger disk."
 fi
 (cd "$ROOT" && cargo build --locked --package millpond --bin millpond)

@@ -12,6 +12,7 @@ pub mod commit;
 mod committer;
 mod db;
 mod error;
+mod family;
 mod groups;
 mod journal;
 mod keys;

@@ -31,6 +31,7 @@ mod resolve;
 mod scalar;
 mod skip;
 mod text;
+mod types;
 mod wire;
 
 pub use canonical::{Normal, normalised};

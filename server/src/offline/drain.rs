@@ -98,15 +98,15 @@ impl Offline {
                 return Err(error.into());
             }
         };
-        let drained = match protocol::drain(&mut *table, &outbox, self.options.rows).await {
-            Ok(drained) => drained,
-            Err(error) => {
-                table.forget();
-                return Err(error.into());
-            }
-        };
+        let mut drained = Drained::default();
+        let done = protocol::drain(&mut *table, &outbox, self.options.rows, &mut drained).await;
+        // A drain that fails half-way has brought its first half over.
         if let Some(metrics) = &group.metrics {
             metrics.offline_rows.inc_by(drained.rows);
+        }
+        if let Err(error) = done {
+            table.forget();
+            return Err(error.into());
         }
         let now = Instant::now();
         let vacuumed = *group.state.lock().vacuumed.get_or_insert(now);

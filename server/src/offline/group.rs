@@ -152,7 +152,7 @@ impl Outbox for StoredOutbox<'_> {
         Ok(entries)
     }
 
-    fn delete(&self, through: u64) -> Result<(), store::Error> {
+    fn delete(&self, through: u64) -> Result<u64, store::Error> {
         self.store.delete_outbox(self.group, through)
     }
 }

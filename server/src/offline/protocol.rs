@@ -125,8 +125,8 @@ pub trait Outbox {
     fn owed(&self) -> Result<Owed, Self::Error>;
     /// Entries after a sequence, in order, until they hold at least `rows` rows (or there are no more).
     fn after(&self, sequence: u64, rows: usize) -> Result<Vec<OutboxEntry>, Self::Error>;
-    /// Deletes the entries up to a sequence.
-    fn delete(&self, through: u64) -> Result<(), Self::Error>;
+    /// Deletes the entries up to a sequence; returns how many rows they held.
+    fn delete(&self, through: u64) -> Result<u64, Self::Error>;
 }
 
 /// Why a drain did not finish.
@@ -143,10 +143,10 @@ pub enum Interrupted<L, O> {
     Halt(#[from] Halt),
 }
 
-/// What a drain did.
+/// What a drain has done so far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Drained {
-    /// Rows that it committed.
+    /// Rows found durable in the table and taken off the outbox: each row once, whoever committed it.
     pub rows: u64,
     /// Commits that it made.
     pub commits: u64,
@@ -155,30 +155,29 @@ pub struct Drained {
 }
 
 /// Drains until all that had been issued at the call is in the table and gone from the outbox.
-/// `rows`: about how many rows one commit takes.
+/// `rows`: about how many rows one commit takes. What was done stands in `drained` after an error too.
 pub async fn drain<L: DeltaLog, O: Outbox>(
     log: &mut L,
     outbox: &O,
     rows: usize,
-) -> Result<Drained, Interrupted<L::Error, O::Error>> {
-    let mut drained = Drained::default();
+    drained: &mut Drained,
+) -> Result<(), Interrupted<L::Error, O::Error>> {
     let target = outbox.owed().map_err(Interrupted::Outbox)?.issued;
     loop {
         let table = log.load().await.map_err(Interrupted::Table)?;
         drained.version = Some(table.version);
         match decide(table, outbox.owed().map_err(Interrupted::Outbox)?) {
-            Step::Done => return Ok(drained),
+            Step::Done => return Ok(()),
             Step::Halt(halt) => return Err(halt.into()),
             Step::Forget(through) => {
                 log.settle().await.map_err(Interrupted::Table)?;
-                outbox.delete(through).map_err(Interrupted::Outbox)?;
+                drained.rows += outbox.delete(through).map_err(Interrupted::Outbox)?;
             }
-            Step::Append(after) if after >= target => return Ok(drained),
+            Step::Append(after) if after >= target => return Ok(()),
             Step::Append(after) => {
                 let entries = outbox.after(after, rows).map_err(Interrupted::Outbox)?;
-                let Some(last) = entries.last().map(|entry| entry.sequence) else { return Ok(drained) };
+                let Some(last) = entries.last().map(|entry| entry.sequence) else { return Ok(()) };
                 let batches: Vec<RecordBatch> = entries.into_iter().map(|entry| entry.rows).collect();
-                let count: usize = batches.iter().map(RecordBatch::num_rows).sum();
                 let files = log.write(batches).await.map_err(Interrupted::Table)?;
                 if let Err(error) = log.commit(table.version, files, last).await {
                     // Not known to have failed: the table says. The files stay either way; if no
@@ -188,7 +187,6 @@ pub async fn drain<L: DeltaLog, O: Outbox>(
                         return Err(Interrupted::Table(error));
                     }
                 }
-                drained.rows += count as u64;
                 drained.commits += 1;
             }
         }

@@ -157,19 +157,21 @@ impl Store {
     }
 
     /// Deletes outbox entries up to and with a sequence: their Delta version is durable.
-    pub fn delete_outbox(&self, group: GroupId, through: u64) -> Result<(), Error> {
+    pub fn delete_outbox(&self, group: GroupId, through: u64) -> Result<u64, Error> {
         let state = self.group(group)?;
         let mut state = state.lock();
         let mut batch = super::db::Batch::new(&self.db);
         let end = keys::numbered(group, through.saturating_add(1));
         batch.delete_range(Family::Outbox, &keys::numbered(group, 0), &end)?;
         self.db.write(batch)?;
-        while state.backlog.front().is_some_and(|o| o.sequence <= through) {
+        let mut rows = 0;
+        while let Some(owed) = state.backlog.front().filter(|o| o.sequence <= through) {
+            rows += owed.rows;
             state.backlog.pop_front();
         }
         // The published snapshot would keep the rows on disk as long as the store is quiet.
         self.publish(&self.committer.lock(), |_| {});
-        Ok(())
+        Ok(rows)
     }
 
     /// Removes everything of a group and its pipeline: online rows, state, positions, journal, late and

@@ -15,7 +15,7 @@ use arrow::datatypes::{DataType, Field, Fields, Int32Type};
 use arrow::error::ArrowError;
 
 use super::fault::Fault;
-use super::reader::{Kind, Type};
+use super::types::{Kind, Type};
 
 /// Bytes that one column of a batch may hold: well within Arrow's 32-bit offsets, and a batch that
 /// reaches it has been cut far too late.

@@ -7,8 +7,9 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value};
 
 use super::graph::Unit;
-use super::reader::{Field, Kind, ReaderSchema, Type};
+use super::reader::ReaderSchema;
 use super::text;
+use super::types::{Field, Kind, Type};
 use super::wire::{put_bytes, put_long};
 
 /// Why a row cannot be written, and at which field.

@@ -18,8 +18,9 @@ use serde_json::value::RawValue;
 use super::MAX_BODY;
 use super::column::{self, Column};
 use super::fault::Fault;
-use super::reader::{Field, Kind, ReaderSchema, Type};
+use super::reader::ReaderSchema;
 use super::scalar;
+use super::types::{Field, Kind, Type};
 
 /// Builds the columns of one batch from JSON texts.
 pub struct JsonDecoder {

@@ -7,7 +7,8 @@ use super::encode;
 use super::fault::Fault;
 use super::graph::{Graph, GraphField, Logical, Node, NodeId, Shape, Unit};
 use super::op::{Op, Step};
-use super::reader::{Field, Kind, ReaderSchema, SchemaError, Symbols, Type};
+use super::reader::{ReaderSchema, SchemaError};
+use super::types::{Field, Kind, Symbols, Type};
 
 /// A writer's union within a union within … can unfold without end.
 const MAX_OPS: usize = 100_000;

@@ -9,8 +9,8 @@ use super::column::{Column, Data};
 use super::fault::Fault;
 use super::graph::Unit;
 use super::plain::Problem;
-use super::reader::Kind;
 use super::text;
+use super::types::Kind;
 
 impl From<Fault> for Problem {
     fn from(fault: Fault) -> Self {

@@ -201,11 +201,12 @@ impl Outbox for Owing {
         })
     }
 
-    fn delete(&self, through: u64) -> Result<(), Failed> {
+    fn delete(&self, through: u64) -> Result<u64, Failed> {
         let mut world = self.0.lock();
         world.step(false, |w| {
+            let before: usize = w.outbox.values().map(Vec::len).sum();
             w.outbox.retain(|sequence, _| *sequence > through);
-            Ok(())
+            Ok((before - w.outbox.values().map(Vec::len).sum::<usize>()) as u64)
         })
     }
 }
@@ -224,10 +225,13 @@ fn world(faults: Vec<(usize, Fault)>) -> Shared {
     Arc::new(Mutex::new(world))
 }
 
-/// Drains until a drain succeeds, restarting what died; more rows come in between.
-fn settle_down(shared: &Shared) {
+/// Drains until a drain succeeds, restarting what died; more rows come in between. Returns the rows
+/// that the drains say they brought over.
+fn settle_down(shared: &Shared) -> u64 {
+    let mut drained = Drained::default();
     for attempt in 0..12 {
-        let result = block_on(drain(&mut Log(Arc::clone(shared)), &Owing(Arc::clone(shared)), 4));
+        let (mut log, outbox) = (Log(Arc::clone(shared)), Owing(Arc::clone(shared)));
+        let result = block_on(drain(&mut log, &outbox, 4, &mut drained));
         let mut world = shared.lock();
         world.dead = false;
         // Nothing is in neither place, whenever the power goes.
@@ -238,8 +242,8 @@ fn settle_down(shared: &Shared) {
             assert!(kept.contains(&(sequence * 10)), "entry {sequence} is lost: {world:?}");
         }
         match result {
-            Ok(_) if world.under_way.is_none() => return,
-            Ok(_) | Err(Interrupted::Table(_) | Interrupted::Outbox(_)) => {
+            Ok(()) if world.under_way.is_none() => return drained.rows,
+            Ok(()) | Err(Interrupted::Table(_) | Interrupted::Outbox(_)) => {
                 if attempt == 0 {
                     let n = world.issued as i64;
                     world.owe(vec![n * 10, n * 10 + 1]);
@@ -271,8 +275,12 @@ fn every_crash_point_and_every_pair_of_them_is_exactly_once() {
     for first in 0..operations {
         for one in FAULTS {
             let shared = world(vec![(first, one)]);
-            settle_down(&shared);
+            let counted = settle_down(&shared);
             assert_exactly_once(&shared, &format!("{one:?} at {first}"));
+            if matches!(one, Fault::ErrorBefore | Fault::LandsLate | Fault::LandsLater) {
+                let brought = shared.lock().rows().len() as u64;
+                assert_eq!(counted, brought, "rows counted: {one:?} at {first}");
+            }
             assert_eq!(shared.lock().hit, 1);
             for second in first + 1..operations + 10 {
                 for other in FAULTS {
@@ -292,7 +300,9 @@ fn every_crash_point_and_every_pair_of_them_is_exactly_once() {
 fn the_witness_is_the_table_and_not_the_reply() {
     // owed, load, owed, after, write, and then the commit: its reply is lost.
     let shared = world(vec![(5, Fault::ErrorAfter)]);
-    let drained = block_on(drain(&mut Log(Arc::clone(&shared)), &Owing(Arc::clone(&shared)), 4)).unwrap();
+    let mut drained = Drained::default();
+    let (mut log, outbox) = (Log(Arc::clone(&shared)), Owing(Arc::clone(&shared)));
+    block_on(drain(&mut log, &outbox, 4, &mut drained)).unwrap();
     assert_eq!(
         (drained.rows, drained.commits),
         (10, 3),
