@@ -81,7 +81,7 @@ def in_flight(journal, feeder, instants):
     """Kills with records that were acknowledged before and read by an epoch opened after."""
     counted = 0
     for instant in instants:
-        read = sum(sum(r[3] for r in e.ranges) for e in journal if e.opened_at < instant * 1e6)
+        read = sum(sum(s.count for s in e.ranges) for e in journal if e.opened_at < instant * 1e6)
         counted += feeder.before(instant) > read
     return counted
 

@@ -10,9 +10,21 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from .digest import Digest
 from .records import Record, Rejected, micros
 
 Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Span:
+    """What an epoch read of one partition: half-open offsets, count and digest."""
+
+    partition: int
+    start: int
+    end: int
+    count: int
+    digest: str
 
 
 @dataclass(frozen=True)
@@ -21,8 +33,9 @@ class Epoch:
 
     number: int
     opened_at: int
-    ranges: list[tuple[int, int, int, int]]  # partition, from, to, count
+    ranges: list[Span]
     watermark: int | None
+    source_watermarks: list[int | None]
     available_at: int
     modelled: bool
     closing: bool  # its close goes on in the next epoch
@@ -35,8 +48,9 @@ def epochs(journal: Iterable[dict]) -> list[Epoch]:
         Epoch(
             e["epoch"],
             micros(e["opened_at"]) or 0,
-            [(_partition(r), r["from"], r["to"], r["count"]) for r in e["ranges"]],
+            [Span(_partition(r), r["from"], r["to"], r["count"], r["digest"]) for r in e["ranges"]],
             micros(e["watermark"]),
+            [micros(w) for w in e["source_watermarks"]],
             micros(e["available_at"]) or 0,
             e["modelled"],
             e.get("close_cursor") is not None,
@@ -59,6 +73,14 @@ class Judged:
     late: list[tuple[int, int]] = field(default_factory=list)
     quarantine: dict[tuple[int, int], str] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
+    # By epoch: the greatest event time or heartbeat of each partition, and the last window's end.
+    times: dict[int, dict[int, int]] = field(default_factory=dict)
+    ends: dict[int, int] = field(default_factory=dict)
+
+    def saw(self, epoch: Epoch, partition: int, time: int) -> None:
+        """A time that moves the watermark."""
+        times = self.times.setdefault(epoch.number, {})
+        times[partition] = max(time, times.get(partition, time))
 
 
 @dataclass(frozen=True)
@@ -79,7 +101,10 @@ def judge(
     decode: Callable[[bytes], Row],
     rules: Rules,
 ) -> Judged:
-    """Judge each record under the epoch that read it. Fails if an epoch left records out or read them twice."""
+    """Judge each record under the epoch that read it.
+
+    Fails if an epoch left records out, read them twice, or read other bytes.
+    """
     spans = _spans(journal)
     judged = Judged(
         counts=dict.fromkeys(
@@ -95,18 +120,21 @@ def judge(
             0,
         )
     )
-    delivered: dict[int, int] = {}
+    delivered: dict[tuple[int, int], Digest] = {}
     for record in records:
         epoch, before = _epoch_of(record, spans)
         if epoch is None:
             continue  # not read yet
-        delivered[epoch.number] = delivered.get(epoch.number, 0) + 1
+        delivered.setdefault((epoch.number, record.partition), Digest()).add(record)
         judged.counts["read"] += 1
         outcome = _one(record, epoch, before, decode, rules, judged)
         judged.counts[outcome] += 1
     for epoch in journal:
-        said = sum(r[3] for r in epoch.ranges)
-        assert delivered.get(epoch.number, 0) == said, f"epoch {epoch.number} says it read {said} records"
+        for span in epoch.ranges:
+            digest = delivered.get((epoch.number, span.partition), Digest())
+            what = f"epoch {epoch.number}, partition {span.partition}"
+            assert digest.count == span.count, f"{what}: {span.count} records were read, not {digest.count}"
+            assert digest.value() == span.digest, f"{what}: other bytes were read"
     return judged
 
 
@@ -124,8 +152,14 @@ def _one(
         judged.quarantine[place] = reason
         return "quarantined"
 
+    limit = epoch.opened_at + rules.skew
     if record.kind == "heartbeat":
-        return "heartbeats" if record.heartbeat is not None else bad("bad_heartbeat")
+        if record.heartbeat is None:
+            return bad("bad_heartbeat")
+        if record.heartbeat > limit:
+            return bad("future_event_time")
+        judged.saw(epoch, record.partition, record.heartbeat)
+        return "heartbeats"
     if record.kind == "tombstone":
         return "tombstones" if record.key is not None else bad("tombstone_without_key")
     try:
@@ -136,8 +170,9 @@ def _one(
     time = None if time is None else time * rules.unit
     if time is None:
         return bad("no_event_time")
-    if time > epoch.opened_at + rules.skew:
+    if time > limit:
         return bad("future_event_time")
+    judged.saw(epoch, record.partition, time)
     row[rules.event_time] = time
     if not rules.where(row):
         return "filtered"
@@ -148,6 +183,7 @@ def _one(
         judged.late.append(place)
         return "late"
     judged.rows.append({**row, "_window_end": end})
+    judged.ends[epoch.number] = max(end, judged.ends.get(epoch.number, end))
     return "applied"
 
 
@@ -161,13 +197,13 @@ def _spans(
     for epoch in journal:
         assert number is None or epoch.number == number + 1, f"epoch {epoch.number} follows {number}"
         number = epoch.number
-        for partition, start, end, _ in epoch.ranges:
-            starts, ends = spans.setdefault(partition, ([], []))
-            assert not ends or ends[-1][0] == start, (
-                f"partition {partition}: {start} does not follow {ends[-1][0]}"
+        for span in epoch.ranges:
+            starts, ends = spans.setdefault(span.partition, ([], []))
+            assert not ends or ends[-1][0] == span.start, (
+                f"partition {span.partition}: {span.start} does not follow {ends[-1][0]}"
             )
-            starts.append(start)
-            ends.append((end, epoch, before))
+            starts.append(span.start)
+            ends.append((span.end, epoch, before))
         assert before is None or (epoch.watermark is not None and epoch.watermark >= before), (
             "a watermark went back"
         )

@@ -13,6 +13,7 @@ from .expect import Expected, Query, expect
 from .judge import epochs, judge
 from .observe import Observed, observe
 from .records import Decoder, Record, over_http, registry
+from .watermarks import Stream, check_watermarks
 
 
 @dataclass
@@ -51,6 +52,7 @@ def verify(
         decode,
         query.rules(skew),
     )
+    check_watermarks(Stream.of(definition), journal, judged)
     expected = expect(query, judged, journal, delay)
     check(expected, observed)
     return Verified(expected, observed)
