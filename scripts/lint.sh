@@ -12,6 +12,7 @@ cargo clippy --locked --workspace --all-targets --quiet -- -D warnings
 (cd client-py && "$bin/mypy" --no-error-summary)
 "$bin/python" client-py/scripts/unasync.py --check
 for script in scripts/*.sh .ci/run; do bash -n "$script"; done
+"$bin/python" scripts/lint_crates.py
 "$bin/python" scripts/lint_docker.py
 if [ -x "$bin/hadolint" ]; then "$bin/hadolint" --ignore DL3008 docker/Dockerfile; fi # Debian's versions move: not pinned
 "$bin/check-jsonschema" --quiet --builtin-schema vendor.compose-spec docker/compose.yaml
