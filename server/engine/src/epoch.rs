@@ -5,17 +5,19 @@
 //!                                                                  └▶ (checkpoint) saved states
 //! ```
 //!
-//! [`windowed`] takes records in, [`close`] lets rows out, [`checkpoint`] keeps what lasts, [`upsert`] is the
-//! short way of ingested groups.
+//! [`windowed`] takes records in, [`close`] decides which rows are due, [`revise`] those that are due at other
+//! times, [`emit`] lets them out, [`checkpoint`] keeps what lasts, [`upsert`] is the short way of ingested groups.
 //!
 //! What lies in the store is the state as of the last epoch with [`Input::checkpoint`]. A restart loads it and
 //! applies the epochs since once more, with the same input each: the same rows come out, and are not wanted.
 
 mod checkpoint;
 mod close;
+mod emit;
 mod evaluate;
 mod plan;
 mod records;
+mod revise;
 mod stage;
 #[cfg(test)]
 mod tests;
@@ -68,6 +70,17 @@ pub struct Delete {
     pub key: Vec<u8>,
     /// From when on.
     pub event_time: Micros,
+}
+
+/// When rows come out besides the close of their window.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Emission {
+    /// How long after the end of its window a record is still taken. It revises what is out already, at
+    /// the end of its epoch.
+    pub allowed_lateness: Span,
+    /// Also the current value of each window that an epoch's records touched, with the greatest event time
+    /// in it (before its end); where windows overlap, the earliest open one that holds the record.
+    pub on_update: bool,
 }
 
 /// What an epoch is given besides the state.
@@ -141,6 +154,48 @@ pub struct Emitted {
     pub first: Vec<bool>,
     /// The features with the primary key: [`FeatureQuery::output`].
     pub features: RecordBatch,
+}
+
+impl Emitted {
+    /// The rows of several batches in the order of (event time, key).
+    fn sorted(batches: &[Self]) -> Result<Self, Error> {
+        let mut order: Vec<(Micros, &[u8], usize, usize)> = Vec::new();
+        for (number, batch) in batches.iter().enumerate() {
+            for (row, (time, key)) in batch.event_times.iter().zip(&batch.keys).enumerate() {
+                order.push((*time, key, number, row));
+            }
+        }
+        order.sort_unstable();
+        let schema = batches.iter().map(|b| b.features.schema()).reduce(|one, other| {
+            // Deletes have nulls where the query has none.
+            if other.fields().iter().zip(one.fields()).any(|(o, f)| o.is_nullable() && !f.is_nullable()) {
+                other
+            } else {
+                one
+            }
+        });
+        let Some(schema) = schema else { return Err(Error::Contract("no rows to sort".into())) };
+        let mut columns = Vec::with_capacity(schema.fields().len());
+        let places: Vec<(usize, usize)> = order.iter().map(|(_, _, batch, row)| (*batch, *row)).collect();
+        for column in 0..schema.fields().len() {
+            let parts: Vec<&dyn arrow::array::Array> =
+                batches.iter().map(|b| b.features.column(column).as_ref()).collect();
+            let column = arrow::compute::interleave(&parts, &places);
+            columns.push(column.map_err(datafusion::error::DataFusionError::from)?);
+        }
+        let of = |(_, _, batch, row): &(Micros, &[u8], usize, usize)| {
+            let batch = batches.get(*batch)?;
+            Some((*batch.ops.get(*row)?, *batch.first.get(*row)?))
+        };
+        let (ops, first) = order.iter().filter_map(of).unzip();
+        Ok(Self {
+            keys: order.iter().map(|(_, key, ..)| key.to_vec()).collect(),
+            event_times: order.iter().map(|(time, ..)| *time).collect(),
+            ops,
+            first,
+            features: stage::batch(&schema, columns, order.len())?,
+        })
+    }
 }
 
 /// What a row does to its key.
@@ -241,15 +296,14 @@ enum Operator {
 impl Engine {
     /// An engine with the state that `rows` holds (none: empty), as it stood at watermark `watermark`, the
     /// one that the epoch of the last checkpoint committed ([`Output::watermark`]; before the first:
-    /// [`Micros::MIN`]). `rows` come sorted by (operator, slice end, key group, key). No lateness is allowed
-    /// yet but zero.
+    /// [`Micros::MIN`]). `rows` come sorted by (operator, slice end, key group, key).
     pub fn restore(
         query: Arc<FeatureQuery>,
-        allowed_lateness: Span,
+        emission: Emission,
         watermark: Micros,
         rows: impl Iterator<Item = StateRow>,
     ) -> Result<Self, Error> {
-        let windowed = Windowed::restore(query, allowed_lateness, watermark, rows)?;
+        let windowed = Windowed::restore(query, emission, watermark, rows)?;
         Ok(Self { operator: Operator::Windowed(Box::new(windowed)) })
     }
 
@@ -320,9 +374,15 @@ impl Output {
         self.late.extend(verdicts.late);
     }
 
-    /// Verdicts fall stage by stage; they are reported in the order of the records.
-    fn sort(&mut self) {
+    /// Verdicts fall stage by stage, and rows of several kinds one kind after the other; they are reported
+    /// in the order of the records, and of (event time, key).
+    fn sort(&mut self) -> Result<(), Error> {
         self.rejected.sort_unstable_by_key(|r| r.record);
         self.late.sort_unstable();
+        let rows = || self.rows.iter().flat_map(|r| r.event_times.iter().zip(&r.keys));
+        if !rows().is_sorted() {
+            self.rows = vec![Emitted::sorted(&self.rows)?];
+        }
+        Ok(())
     }
 }

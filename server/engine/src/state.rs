@@ -8,15 +8,21 @@
 
 mod accumulators;
 pub mod codec;
+mod merge;
 mod order;
 
 pub(crate) use accumulators::{Accumulators, Function, evaluate};
+pub(crate) use merge::Merge;
 pub(crate) use order::{common_prefix, prefix};
 
 use crate::time::Micros;
 
 /// The operator number of the aggregate in [`StateKey::operator`].
 pub(crate) const AGGREGATE: u16 = 0;
+
+/// The operator number of the rows that are owed: an entry for each key that gets a row when the window
+/// that ends at `slice_end` closes, though its slices do not say so.
+pub(crate) const OWED: u16 = 1;
 
 /// Address of one partial aggregate: the part of the `state` key below (pipeline, operator).
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]

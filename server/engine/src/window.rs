@@ -1,50 +1,23 @@
 //! Windows: which one an event belongs to, and what is kept for each.
 
+mod directory;
 mod groups;
+mod layout;
 mod pane;
+mod shared;
 
+pub(crate) use directory::{Directory, Held, Place};
 pub(crate) use groups::Groups;
+pub(crate) use layout::Layout;
 pub(crate) use pane::Pane;
+pub(crate) use shared::{Parts, Shared, Touched};
 
 use std::collections::HashMap;
 
 use datafusion::error::DataFusionError;
 
 use crate::key;
-use crate::query::Window;
 use crate::state::codec;
-use crate::time::{Micros, Span};
-
-impl Window {
-    /// Length of a window.
-    pub fn size(self) -> Span {
-        match self {
-            Self::Tumble { size, .. } | Self::Hop { size, .. } | Self::Cumulate { size, .. } => size,
-            Self::Session { gap } => gap,
-        }
-    }
-
-    /// Start of the window of each event, into `starts`. One division per change of window, not per
-    /// event: events of a log mostly follow each other in time.
-    pub fn assign(self, times: &[i64], starts: &mut Vec<i64>) {
-        let (size, offset) = match self {
-            Self::Tumble { size, offset }
-            | Self::Hop { slide: size, offset, .. }
-            | Self::Cumulate { step: size, offset, .. } => (size, offset),
-            Self::Session { gap } => (gap, Span(0)),
-        };
-        starts.clear();
-        starts.reserve(times.len());
-        let (mut start, mut end) = (i64::MAX, i64::MIN);
-        for &time in times {
-            if !(start..end).contains(&time) {
-                start = Micros(time).window_start(size, offset).0;
-                end = start.saturating_add(size.0);
-            }
-            starts.push(start);
-        }
-    }
-}
 
 /// Why a pane cannot go on.
 #[derive(Debug, thiserror::Error)]
@@ -99,26 +72,6 @@ pub(crate) fn split(starts: &[i64]) -> Option<Split> {
 #[allow(clippy::unwrap_used, clippy::indexing_slicing)]
 mod tests {
     use super::*;
-
-    fn starts(size: i64, offset: i64, times: &[i64]) -> Vec<i64> {
-        let mut starts = vec![99];
-        Window::Tumble { size: Span(size), offset: Span(offset) }.assign(times, &mut starts);
-        starts
-    }
-
-    #[test]
-    fn windows_are_half_open_and_aligned_before_1970_too() {
-        assert_eq!(starts(10, 0, &[0, 9, 10, -1, -10, -11]), [0, 0, 10, -10, -10, -20]);
-        assert_eq!(starts(10, 3, &[2, 3, 12, 13, -8]), [-7, 3, 3, 13, -17]);
-    }
-
-    #[test]
-    fn every_event_lies_in_its_window() {
-        for time in (-50..50).chain([i64::MAX - 20, i64::MIN + 20]) {
-            let start = starts(7, 2, &[time])[0];
-            assert!(start <= time && time - start < 7 && (start - 2).rem_euclid(7) == 0, "{time}");
-        }
-    }
 
     #[test]
     fn batches_are_split_only_where_they_span_windows() {

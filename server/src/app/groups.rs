@@ -229,18 +229,20 @@ fn complete(planned: GroupEntry, spec: &GroupSpec) -> Result<GroupEntry, Catalog
 }
 
 fn check(spec: &GroupSpec) -> Result<(), CatalogError> {
-    if spec.emit == Emit::OnUpdate {
+    if spec.sql.is_none()
+        && (spec.emit == Emit::OnUpdate || spec.allowed_lateness.is_some_and(|s| s.0 != 0.0))
+    {
         return Err(CatalogError::invalid(
             "emit",
-            "on_update is not supported yet",
-            "use emit=\"on_close\": a row per key and window when the watermark passes its end",
+            "rows that are inserted come out as they are: there is no window to wait for",
+            "leave emit and allowed_lateness out, or define the group by sql",
         ));
     }
-    if spec.allowed_lateness.is_some_and(|s| s.0 != 0.0) {
+    if spec.allowed_lateness.is_some_and(|s| s.0 < 0.0 || !s.0.is_finite()) {
         return Err(CatalogError::invalid(
             "allowed_lateness",
-            "allowed lateness is not supported yet",
-            "raise the stream's watermark_delay: windows then wait that long for late records",
+            "an allowed lateness is not negative",
+            "leave it out to take no record after its window has closed",
         ));
     }
     if spec.ttl.is_some_and(|s| s.0 <= 0.0 || !s.0.is_finite()) {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use millpond_engine::epoch::{Engine, Upsert};
+use millpond_engine::epoch::{Emission, Engine, Upsert};
 use millpond_engine::time::Micros;
 
 use super::cut::Limits;
@@ -13,7 +13,7 @@ use super::journal::Committed;
 use super::partition::Boundary;
 use super::runner::{Observe, Pipeline, Surroundings};
 use super::source::Source;
-use crate::catalog::{GroupEntry, Stream};
+use crate::catalog::{Emit, GroupEntry, Stream};
 use crate::log::Reader;
 use crate::store::{self, Store};
 
@@ -82,7 +82,9 @@ fn engine(group: &GroupEntry, watermark: Micros, store: &Store) -> Result<Engine
     // The engine takes rows, not results: the first one that cannot be read ends the iteration.
     let mut failure: Option<store::Error> = None;
     let rows = store.state(group.def.id)?.map_while(|row| row.map_err(|error| failure = Some(error)).ok());
-    let engine = Engine::restore(Arc::clone(query), group.def.allowed_lateness, watermark, rows);
+    let on_update = group.def.emit == Emit::OnUpdate;
+    let emission = Emission { allowed_lateness: group.def.allowed_lateness, on_update };
+    let engine = Engine::restore(Arc::clone(query), emission, watermark, rows);
     match failure {
         Some(error) => Err(error.into()),
         None => Ok(engine?),

@@ -6,36 +6,51 @@ use arrow::array::UInt32Array;
 use datafusion::error::DataFusionError;
 
 use super::plan::Plan;
+use super::revise::Owed;
 use super::windowed::{Windowed, state_error};
 use super::{Error, Output};
-use crate::state::{AGGREGATE, StateChange, StateKey, StateRow, codec};
+use crate::key;
+use crate::state::{AGGREGATE, OWED, StateChange, StateKey, StateRow, codec};
 use crate::time::Micros;
 use crate::window::Pane;
 
 /// Entries put back at a time.
 const RESTORE_CHUNK: usize = 1 << 16;
 
-/// The panes that the stored entries make up.
-pub(super) fn restore(
-    plan: &Plan,
-    rows: impl Iterator<Item = StateRow>,
-) -> Result<BTreeMap<Micros, Pane>, Error> {
+/// What the stored entries make up.
+pub(super) struct Restored {
+    pub(super) panes: BTreeMap<Micros, Pane>,
+    pub(super) owed: Owed,
+}
+
+/// Reads stored entries.
+pub(super) fn restore(plan: &Plan, rows: impl Iterator<Item = StateRow>) -> Result<Restored, Error> {
     let mut panes: BTreeMap<Micros, Pane> = BTreeMap::new();
+    let mut owed = Owed::default();
     let mut chunk: Vec<StateRow> = Vec::new();
     for row in rows {
-        if row.key.operator != AGGREGATE {
-            let detail = format!("operator {} is not in the query", row.key.operator);
-            return Err(Error::State { window_end: row.key.slice_end, detail });
+        let slice_end = row.key.slice_end;
+        let refuse = |detail: String| Error::State { window_end: slice_end, detail };
+        match row.key.operator {
+            AGGREGATE => {}
+            OWED if plan.layout.is_shared() => {
+                if row.value != [codec::VERSION] {
+                    return Err(refuse("a row is owed in words of another release".into()));
+                }
+                owed.0.entry(slice_end).or_default().insert(row.key.key, true);
+                continue;
+            }
+            other => return Err(refuse(format!("operator {other} is not in the query"))),
         }
         let full = chunk.len() >= RESTORE_CHUNK;
-        if full || chunk.last().is_some_and(|last| last.key.slice_end != row.key.slice_end) {
+        if full || chunk.last().is_some_and(|last| last.key.slice_end != slice_end) {
             restore_chunk(plan, &mut panes, &chunk)?;
             chunk.clear();
         }
         chunk.push(row);
     }
     restore_chunk(plan, &mut panes, &chunk)?;
-    Ok(panes)
+    Ok(Restored { panes, owed })
 }
 
 fn restore_chunk(plan: &Plan, panes: &mut BTreeMap<Micros, Pane>, chunk: &[StateRow]) -> Result<(), Error> {
@@ -52,8 +67,8 @@ impl Windowed {
     /// The durable copy of what changed since the last checkpoint and is still there, sorted by key; the
     /// panes go on from it.
     pub(super) fn checkpoint(&mut self, output: &mut Output) -> Result<(), Error> {
-        for slice_end in std::mem::take(&mut self.dropped) {
-            output.state.push(StateChange::DropSlice { operator: AGGREGATE, slice_end });
+        for (operator, slice_end) in std::mem::take(&mut self.dropped) {
+            output.state.push(StateChange::DropSlice { operator, slice_end });
         }
         for (slice_end, pane) in &mut self.panes {
             let mut changed = pane.take_changed();
@@ -82,6 +97,21 @@ impl Windowed {
             }
             pane.durable = true;
         }
+        self.save_owed(output);
         Ok(())
+    }
+
+    fn save_owed(&mut self, output: &mut Output) {
+        for (slice_end, keys) in &mut self.owed.0 {
+            let mut rows: Vec<StateKey> = Vec::new();
+            for (key, durable) in keys.iter_mut().filter(|(_, durable)| !**durable) {
+                *durable = true;
+                let (slice_end, key_group) = (*slice_end, key::key_group(key));
+                rows.push(StateKey { operator: OWED, slice_end, key_group, key: key.clone() });
+            }
+            rows.sort_unstable();
+            let put = |key| StateChange::Put(StateRow { key, value: vec![codec::VERSION] });
+            output.state.extend(rows.into_iter().map(put));
+        }
     }
 }

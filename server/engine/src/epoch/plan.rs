@@ -2,15 +2,20 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use arrow::array::{ArrayRef, BooleanArray, new_null_array};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use datafusion::error::DataFusionError;
+use datafusion::functions_aggregate::min_max::max_udaf;
 use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_expr::aggregate::AggregateExprBuilder;
 use datafusion::physical_expr::expressions::Column;
+use datafusion::physical_expr::utils::collect_columns;
 
 use super::Error;
 use crate::key;
-use crate::query::{FeatureQuery, Group, Node, Shape, Window, Windowed};
-use crate::state::{Function, codec};
+use crate::query::{self, FeatureQuery, Group, Node, Relation, Shape, Stage, Windowed};
+use crate::state::{Accumulators, Function, codec};
+use crate::window::Layout;
 
 /// The query with its functions and keys taken apart.
 pub(super) struct Plan {
@@ -24,22 +29,29 @@ pub(super) struct Plan {
     pub(super) functions: Vec<Function>,
     /// State columns of all functions in order.
     pub(super) state: Vec<codec::Column>,
-    /// Whether anything above the window reads the columns that it adds.
+    /// How windows are made of slices.
+    pub(super) layout: Layout,
+    /// One row of states of no events at all.
+    pub(super) nothing: Vec<ArrayRef>,
+    /// Whether stages above the window expect the columns that it adds.
     pub(super) reads_window: bool,
+    /// Rows come out before their window closes: the last function is the greatest event time, which is
+    /// not among those of the query.
+    pub(super) on_update: bool,
 }
 
 impl Plan {
-    pub(super) fn new(query: Arc<FeatureQuery>) -> Result<Self, Error> {
+    pub(super) fn new(query: Arc<FeatureQuery>, on_update: bool) -> Result<Self, Error> {
         let shape = match &query.shape {
             Shape::Windowed(windowed) => windowed.clone(),
             Shape::Rolling(_) => return Err(Error::Contract("OVER is not supported yet".into())),
         };
-        if !matches!(query.input.node, Node::Source(0)) || query.sources.len() != 1 {
-            return Err(Error::Contract("UNION ALL and joins are not supported yet".into()));
+        if joins(&query.input) {
+            return Err(Error::Contract("joins are not supported yet".into()));
         }
-        if !matches!(shape.window, Window::Tumble { .. }) {
-            return Err(Error::Contract("windows other than TUMBLE are not supported yet".into()));
-        }
+        let Some(layout) = Layout::new(shape.window) else {
+            return Err(Error::Contract("SESSION is not supported yet".into()));
+        };
         let keys: Vec<Arc<dyn PhysicalExpr>> = shape
             .aggregate
             .groups
@@ -65,33 +77,103 @@ impl Plan {
             )));
         }
         key::check(&key_schema).map_err(|e| Error::Contract(e.to_string()))?;
-        let functions = shape.aggregate.functions.iter().map(Function::new).collect::<Result<Vec<_>, _>>()?;
+        let mut functions =
+            shape.aggregate.functions.iter().map(Function::new).collect::<Result<Vec<_>, _>>()?;
+        if on_update {
+            functions.push(Function::new(&greatest_time()?)?);
+        }
         let state = functions.iter().flat_map(|f| f.state.iter().cloned()).collect();
-        let reads_window = reads_window(&shape, query.input.schema.fields().len(), &keys);
-        Ok(Self { query, shape, keys, key_schema, functions, state, reads_window })
+        let width = query.input.schema.fields().len();
+        let reads_window = !shape.within.is_empty() || depends_on_window(&shape, width, &keys);
+        if layout.is_shared() && depends_on_window(&shape, width, &keys) {
+            let what = "an expression below the aggregate reads a column of a window that shares its slices";
+            return Err(Error::Contract(what.into()));
+        }
+        let nothing = nothing(&functions, shape.aggregate.functions.len(), &shape.aggregate.input)?;
+        Ok(Self {
+            query,
+            shape,
+            keys,
+            key_schema,
+            functions,
+            state,
+            layout,
+            nothing,
+            reads_window,
+            on_update,
+        })
     }
 }
 
-/// Whether an expression above the window refers to the columns it adds, which come after `width` others:
-/// they are not made otherwise.
-fn reads_window(shape: &Windowed, width: usize, keys: &[Arc<dyn PhysicalExpr>]) -> bool {
-    if !shape.within.is_empty() {
-        return true;
+impl Plan {
+    /// How many of the functions are the query's.
+    pub(super) fn query_functions(&self) -> usize {
+        self.functions.len() - usize::from(self.on_update)
+    }
+}
+
+/// The event time by itself, as the greatest event time is computed over it.
+fn time_schema() -> SchemaRef {
+    let time = DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
+    Arc::new(Schema::new(vec![Field::new("time", time, false)]))
+}
+
+/// MAX over the event time.
+fn greatest_time() -> Result<query::Function, Error> {
+    let aggregate = AggregateExprBuilder::new(max_udaf(), vec![Arc::new(Column::new("time", 0))])
+        .schema(time_schema())
+        .alias("greatest event time")
+        .build()?;
+    Ok(query::Function { aggregate: Arc::new(aggregate), filter: None })
+}
+
+/// States of a group that has seen no events: it saw one, which FILTER left out.
+fn nothing(functions: &[Function], own: usize, input: &SchemaRef) -> Result<Vec<ArrayRef>, Error> {
+    let time = time_schema();
+    let mut accumulators = Accumulators::new(functions)?;
+    let none = BooleanArray::from(vec![false]);
+    for (index, function) in functions.iter().enumerate() {
+        let schema = if index < own { input } else { &time };
+        let arguments = function
+            .arguments
+            .iter()
+            .map(|a| Ok(new_null_array(&a.data_type(schema)?, 1)))
+            .collect::<Result<Vec<_>, DataFusionError>>()?;
+        accumulators.update(index, &arguments, Some(&none), &[0], 1)?;
+    }
+    Ok(accumulators.take_state()?)
+}
+
+/// Whether what a record becomes depends on which window it is taken into: the columns of the window come
+/// after `width` others.
+fn depends_on_window(shape: &Windowed, width: usize, keys: &[Arc<dyn PhysicalExpr>]) -> bool {
+    let mut of_window: Vec<bool> = (0..width + 3).map(|column| column >= width).collect();
+    for stage in &shape.within {
+        match stage {
+            Stage::Filter(predicate) if refers_to(predicate, &of_window) => return true,
+            Stage::Filter(_) => {}
+            Stage::Project(expressions, _) => {
+                of_window = expressions.iter().map(|e| refers_to(e, &of_window)).collect();
+            }
+        }
     }
     let functions = &shape.aggregate.functions;
     let arguments = functions.iter().flat_map(|f| f.aggregate.all_expressions().args);
     let orders = functions.iter().flat_map(|f| f.aggregate.order_bys().iter().map(|o| o.expr.clone()));
     let filters = functions.iter().filter_map(|f| f.filter.clone());
-    keys.iter().cloned().chain(arguments).chain(orders).chain(filters).any(|e| refers_beyond(&e, width))
+    keys.iter().cloned().chain(arguments).chain(orders).chain(filters).any(|e| refers_to(&e, &of_window))
 }
 
-fn refers_beyond(expression: &Arc<dyn PhysicalExpr>, width: usize) -> bool {
-    let mut found = false;
-    let walk = expression.apply(|e| {
-        found |= e.downcast_ref::<Column>().is_some_and(|c| c.index() >= width);
-        Ok(if found { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
-    });
-    found || walk.is_err()
+fn refers_to(expression: &Arc<dyn PhysicalExpr>, columns: &[bool]) -> bool {
+    collect_columns(expression).iter().any(|c| columns.get(c.index()).copied().unwrap_or(false))
+}
+
+fn joins(relation: &Relation) -> bool {
+    match &relation.node {
+        Node::Source(_) => false,
+        Node::Union(inputs) => inputs.iter().any(joins),
+        Node::Join(_) => true,
+    }
 }
 
 /// The type without its dictionary.

@@ -15,6 +15,8 @@ use super::*;
 use crate::sql::{self, Table};
 use crate::state::StateKey;
 
+mod windows;
+
 const SECOND: i64 = 1_000_000;
 const SIZE: i64 = 10 * SECOND;
 
@@ -183,7 +185,8 @@ fn run(epochs: &Epochs, how: &Treatment<'_>) -> Vec<(Output, Vec<(RecordId, Even
     let mut stored_at = Micros::MIN;
     // The epochs since the last checkpoint.
     let mut since: Vec<(Given, usize)> = Vec::new();
-    let mut engine = Engine::restore(query.clone(), Span(0), Micros::MIN, std::iter::empty()).unwrap();
+    let mut engine =
+        Engine::restore(query.clone(), Emission::default(), Micros::MIN, std::iter::empty()).unwrap();
     let (mut cursor, mut results, mut number) = (None, Vec::<(Output, _)>::new(), 0);
     loop {
         let (events, watermark) = match epochs.get(number) {
@@ -192,7 +195,7 @@ fn run(epochs: &Epochs, how: &Treatment<'_>) -> Vec<(Output, Vec<(RecordId, Even
         };
         if (how.restart)(number) {
             let rows = stored.iter().map(|(k, v)| StateRow { key: k.clone(), value: v.clone() });
-            engine = Engine::restore(query.clone(), Span(0), stored_at, rows).unwrap();
+            engine = Engine::restore(query.clone(), Emission::default(), stored_at, rows).unwrap();
             for (given, epoch) in &since {
                 assert_same(&given.apply(&mut engine), &results[*epoch].0);
             }
@@ -438,7 +441,7 @@ fn state_that_is_not_of_this_query_is_refused() {
         },
         value,
     };
-    let restore = |row| Engine::restore(query(), Span(0), Micros::MIN, std::iter::once(row));
+    let restore = |row| Engine::restore(query(), Emission::default(), Micros::MIN, std::iter::once(row));
     assert!(matches!(restore(row(0, vec![9])), Err(Error::State { .. })));
     assert!(matches!(restore(row(0, vec![1, 1])), Err(Error::State { .. })));
     assert!(matches!(restore(row(7, vec![1])), Err(Error::State { .. })));
@@ -447,7 +450,8 @@ fn state_that_is_not_of_this_query_is_refused() {
 #[test]
 fn batches_with_other_columns_are_refused() {
     let query = query();
-    let mut engine = Engine::restore(query.clone(), Span(0), Micros::MIN, std::iter::empty()).unwrap();
+    let mut engine =
+        Engine::restore(query.clone(), Emission::default(), Micros::MIN, std::iter::empty()).unwrap();
     let rows = rows(&query, &[]).project(&[0]).unwrap();
     let batch = |source| SourceBatch { source, partition: 0, offsets: vec![], rows: rows.clone() };
     for batch in [batch(0), batch(1)] {

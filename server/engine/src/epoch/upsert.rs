@@ -93,7 +93,7 @@ impl Upserting {
                 features,
             });
         }
-        output.sort();
+        output.sort()?;
         Ok(output)
     }
 

@@ -13,60 +13,91 @@ use datafusion::error::DataFusionError;
 use super::evaluate::column;
 use super::plan::Plan;
 use super::records::{Rows, Verdicts};
-use super::{Error, Input, Output, Reason, SourceBatch, checkpoint, stage};
+use super::revise::{Owed, Touches};
+use super::{Emission, Error, Input, Output, Reason, SourceBatch, checkpoint, stage};
 use crate::query::FeatureQuery;
 use crate::state::StateRow;
-use crate::time::{Micros, Span};
-use crate::window::{Pane, Split, split};
+use crate::time::Micros;
+use crate::window::{Pane, Shared, Split, split};
 
 /// The operator and its state.
 pub(super) struct Windowed {
     pub(super) plan: Plan,
-    /// By the end of their window.
+    pub(super) emission: Emission,
+    /// By the end of their slice.
     pub(super) panes: BTreeMap<Micros, Pane>,
+    /// What windows that share slices need besides; nothing where a slice is a window.
+    pub(super) shared: Option<Shared>,
     /// The watermark that the previous epoch committed: it judges lateness.
     pub(super) watermark: Micros,
-    allowed_lateness: Span,
-    /// Slices that are gone, but whose entries still lie in the store: until the next checkpoint.
-    pub(super) dropped: BTreeSet<Micros>,
+    /// Windows up to here are closed; not known before the first epoch.
+    pub(super) closed: Option<Micros>,
+    /// Keys of the window that is being closed, in order.
+    pub(super) closing: Option<(Micros, Vec<Vec<u8>>)>,
+    /// Keys that get a row when a window closes, besides those that its slices name.
+    pub(super) owed: Owed,
+    /// What this epoch's records touched.
+    pub(super) touched: Touches,
+    /// Slices (operator, end) that are gone, but whose entries still lie in the store: until the next
+    /// checkpoint.
+    pub(super) dropped: BTreeSet<(u16, Micros)>,
 }
 
 impl Windowed {
     pub(super) fn restore(
         query: Arc<FeatureQuery>,
-        allowed_lateness: Span,
+        emission: Emission,
         watermark: Micros,
         rows: impl Iterator<Item = StateRow>,
     ) -> Result<Self, Error> {
-        if allowed_lateness != Span(0) {
-            // A late record would have to revise rows that are out already.
-            return Err(Error::Contract("an allowed lateness is not supported yet".into()));
-        }
-        let plan = Plan::new(query)?;
-        let panes = checkpoint::restore(&plan, rows)?;
-        Ok(Self { plan, panes, watermark, allowed_lateness, dropped: BTreeSet::new() })
+        let plan = Plan::new(query, emission.on_update)?;
+        let restored = checkpoint::restore(&plan, rows)?;
+        Ok(Self {
+            shared: plan.layout.is_shared().then(|| Shared::of(&restored.panes)),
+            plan,
+            emission,
+            panes: restored.panes,
+            watermark,
+            closed: None,
+            closing: None,
+            owed: restored.owed,
+            touched: Touches::default(),
+            dropped: BTreeSet::new(),
+        })
     }
 
     pub(super) fn apply(&mut self, input: &Input<'_>) -> Result<Output, Error> {
         let mut output = Output::new(self.plan.query.sources.len());
+        let mut cursor = input.cursor.clone();
+        self.begin(cursor.as_ref())?;
+        if self.shared.is_some() && input.batches.iter().any(|b| b.rows.num_rows() > 0) {
+            // Records may come into slices of the window that is being closed: its rows come first. (A
+            // pipeline gives no records while a close goes on.)
+            if cursor.is_some() {
+                self.close(cursor.take().as_ref(), usize::MAX, &mut output)?;
+            }
+        }
         for batch in input.batches {
             let mut verdicts = Verdicts::new(batch);
             self.absorb(batch, &mut verdicts)?;
             output.record(batch.source, verdicts);
         }
+        self.revise(&mut output)?;
         let mut watermark = self.watermark.max(input.watermark);
         if input.finished
             && let Some((last, _)) = self.panes.last_key_value()
         {
-            watermark = watermark.max(*last);
+            watermark = watermark.max(self.plan.layout.last_end(*last));
         }
         self.watermark = watermark;
         output.watermark = watermark;
-        self.close(input, &mut output)?;
+        self.close(cursor.as_ref(), input.max_rows.max(1), &mut output)?;
+        self.update_rows(&mut output)?;
+        self.retire();
         if input.checkpoint {
             self.checkpoint(&mut output)?;
         }
-        output.sort();
+        output.sort()?;
         Ok(output)
     }
 
@@ -85,7 +116,9 @@ impl Windowed {
             return Err(Error::Contract(format!("a batch of '{}' with other columns", source.stream)));
         }
         let mut rows = Rows::new(&batch.rows);
-        stage::on_records(&query.input.stages, &mut rows, verdicts)?;
+        if !stage::on_relation(&query.input, batch.source, &mut rows, verdicts)? {
+            return Err(Error::Contract(format!("the rows of '{}' go nowhere", source.stream)));
+        }
         self.assign(&mut rows, verdicts)?;
         stage::on_records(&self.plan.shape.within, &mut rows, verdicts)?;
         self.judge(&mut rows, verdicts)?;
@@ -111,10 +144,12 @@ impl Windowed {
             )?;
             return self.assign(rows, verdicts);
         }
-        let window = shape.window;
-        window.assign(typed.values(), &mut rows.starts);
+        self.plan.layout.assign(typed.values(), &mut rows.starts);
+        if self.plan.on_update {
+            rows.keys = vec![Arc::clone(&times)];
+        }
         if self.plan.reads_window {
-            let size = window.size().0;
+            let size = self.plan.layout.slice().0;
             let shifted = |by: i64| -> ArrayRef {
                 let values = rows.starts.iter().map(|s| s.saturating_add(by));
                 let values = TimestampMicrosecondArray::from_iter_values(values);
@@ -142,7 +177,8 @@ impl Windowed {
                 .collect()
         })?;
         let Some(keys) = keys else { return Ok(()) };
-        rows.keys = keys;
+        // The event time goes with the keys, behind them.
+        rows.keys.splice(0..0, keys);
         for (index, field) in plan.key_schema.fields().iter().enumerate() {
             let nulls = rows.keys.get(index).and_then(|k| k.logical_nulls());
             if let Some(nulls) = nulls.filter(|n| n.null_count() > 0) {
@@ -153,8 +189,11 @@ impl Windowed {
                 )?;
             }
         }
-        let size = plan.shape.window.size();
-        let late = |start: i64| Micros(start) + size + self.allowed_lateness <= self.watermark;
+        let layout = plan.layout;
+        let late = |start: i64| {
+            let last = layout.last_end(Micros(start) + layout.slice());
+            last + self.emission.allowed_lateness <= self.watermark
+        };
         if rows.starts.iter().any(|s| late(*s)) {
             let starts = rows.starts.clone();
             rows.remove(|row| starts.get(row).is_some_and(|s| late(*s)), |at| verdicts.late(at))?;
@@ -168,7 +207,7 @@ impl Windowed {
         rows: &mut Rows,
         verdicts: &mut Verdicts<'_>,
     ) -> Result<Option<Vec<ArrayRef>>, Error> {
-        let functions = &self.plan.functions;
+        let functions = self.plan.functions.get(..self.plan.query_functions()).unwrap_or_default();
         if rows.len() == 0 {
             return Ok(None);
         }
@@ -197,11 +236,11 @@ impl Windowed {
 
     /// Takes rows into the panes of their slices. Rows of one slice are not copied.
     fn update(&mut self, rows: &Rows, arguments: &[ArrayRef]) -> Result<(), Error> {
-        let size = self.plan.shape.window.size();
+        let slice = self.plan.layout.slice();
         let Some(split) = split(&rows.starts) else { return Ok(()) };
         let slices = match split {
             Split::One(start) => {
-                return self.update_slice(Micros(start) + size, &rows.keys, arguments, rows.len());
+                return self.update_slice(Micros(start) + slice, &rows.keys, arguments, rows.len());
             }
             Split::Many(slices) => slices,
         };
@@ -212,11 +251,12 @@ impl Windowed {
                 Ok(taken.collect::<Result<_, _>>().map_err(DataFusionError::from)?)
             };
             let (keys, arguments) = (taken(&rows.keys)?, taken(arguments)?);
-            self.update_slice(Micros(start) + size, &keys, &arguments, members.len())?;
+            self.update_slice(Micros(start) + slice, &keys, &arguments, members.len())?;
         }
         Ok(())
     }
 
+    /// `keys`: the key columns, then the event time where that is aggregated too.
     fn update_slice(
         &mut self,
         slice_end: Micros,
@@ -228,7 +268,20 @@ impl Windowed {
             btree_map::Entry::Occupied(pane) => pane.into_mut(),
             btree_map::Entry::Vacant(place) => place.insert(Pane::new(&self.plan.key_schema)?),
         };
-        pane.update(&self.plan.functions, keys, arguments, rows).map_err(|e| state_error(slice_end, &e))
+        let known = pane.groups.len() as u32;
+        let (keys, time) = keys.split_at_checked(self.plan.keys.len()).unwrap_or((keys, &[]));
+        let arguments = [arguments, time].concat();
+        pane.update(&self.plan.functions, keys, &arguments, rows).map_err(|e| state_error(slice_end, &e))?;
+        if let Some(shared) = &mut self.shared {
+            for group in known..pane.groups.len() as u32 {
+                shared.directory.insert(pane.groups.key(group), slice_end, group);
+            }
+        }
+        let is_closed = self.closed.is_some_and(|closed| self.plan.layout.first_end(slice_end) <= closed);
+        if is_closed || self.emission.on_update {
+            self.touched.note(slice_end, pane.numbers(), known);
+        }
+        Ok(())
     }
 }
 

@@ -7,14 +7,11 @@ use crate::query::{FeatureQuery, Node, Relation, Shape, Window};
 pub(super) fn check(query: &FeatureQuery) -> Result<(), Error> {
     let waiting = [
         (reads(&query.input, |node| matches!(node, Node::Join(_))), "JOIN", ONE_STREAM),
-        (reads(&query.input, |node| matches!(node, Node::Union(_))), "UNION ALL", ONE_STREAM),
         (
             matches!(query.shape, Shape::Rolling(_)),
             "OVER",
             "aggregate over windows: FROM TUMBLE(…) and GROUP BY key, window_end",
         ),
-        (window(query, |w| matches!(w, Window::Hop { .. })), "HOP", TUMBLE),
-        (window(query, |w| matches!(w, Window::Cumulate { .. })), "CUMULATE", TUMBLE),
         (window(query, |w| matches!(w, Window::Session { .. })), "SESSION", TUMBLE),
     ];
     match waiting.iter().find(|(found, ..)| *found) {
@@ -23,8 +20,8 @@ pub(super) fn check(query: &FeatureQuery) -> Result<(), Error> {
     }
 }
 
-const ONE_STREAM: &str = "one stream per feature group; join feature groups in a feature view";
-const TUMBLE: &str = "the supported window is TUMBLE(stream, DESCRIPTOR(event time), INTERVAL '5' MINUTES)";
+const ONE_STREAM: &str = "UNION ALL of streams, or join feature groups in a feature view";
+const TUMBLE: &str = "the supported windows are TUMBLE, HOP and CUMULATE, as in TUMBLE(stream, DESCRIPTOR(event time), INTERVAL '5' MINUTES)";
 
 /// Whether a relation, or one that it is made of, has such a node.
 fn reads(relation: &Relation, is: fn(&Node) -> bool) -> bool {
@@ -53,20 +50,8 @@ mod tests {
     fn what_does_not_run_yet_is_refused_by_name() {
         for (sql, construct) in [
             (
-                "FROM HOP(clicks, DESCRIPTOR(ts), INTERVAL '1' DAY, INTERVAL '2' DAYS) GROUP BY user_id, window_end",
-                "HOP",
-            ),
-            (
-                "FROM CUMULATE(clicks, DESCRIPTOR(ts), INTERVAL '1' DAY, INTERVAL '2' DAYS) GROUP BY user_id, window_end",
-                "CUMULATE",
-            ),
-            (
                 "FROM SESSION(clicks, DESCRIPTOR(ts), INTERVAL '1' DAY) GROUP BY user_id, window_end",
                 "SESSION",
-            ),
-            (
-                "FROM TUMBLE((SELECT user_id, ts FROM clicks UNION ALL SELECT user_id, event_time FROM impressions), DESCRIPTOR(ts), INTERVAL '1' DAY) GROUP BY user_id, window_end",
-                "UNION ALL",
             ),
             (
                 "FROM TUMBLE((SELECT c.user_id, ts FROM clicks c JOIN impressions i ON c.user_id = i.user_id AND ts = event_time), DESCRIPTOR(ts), INTERVAL '1' DAY) GROUP BY user_id, window_end",

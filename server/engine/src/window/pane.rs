@@ -105,10 +105,20 @@ impl Pane {
             }
             self.aggregates = Aggregates::Saved(columns);
         }
+        Ok(self.saved())
+    }
+
+    /// As [`Self::states`], where they were asked for since the last record.
+    pub(crate) fn saved(&self) -> &[ArrayRef] {
         match &self.aggregates {
-            Aggregates::Saved(columns) => Ok(columns),
-            Aggregates::Live(_) => Ok(&[]),
+            Aggregates::Saved(columns) => columns,
+            Aggregates::Live(_) => &[],
         }
+    }
+
+    /// Group number of each row of the last update.
+    pub(crate) fn numbers(&self) -> &[usize] {
+        &self.numbers
     }
 
     /// The groups that changed since this was last asked.

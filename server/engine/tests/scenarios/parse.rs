@@ -11,6 +11,9 @@ pub struct Setting {
     pub time: String,
     /// Watermark delay in microseconds.
     pub delay: i64,
+    /// Allowed lateness in microseconds.
+    pub lateness: i64,
+    pub on_update: bool,
     pub partitions: u32,
     /// Keys that a close goes through in one epoch.
     pub max_rows: usize,
@@ -106,6 +109,8 @@ pub fn file(text: &str) -> Result<Vec<Scenario>, String> {
             }
             "time" => setting.time = rest.into(),
             "delay" => setting.delay = seconds(rest).ok_or_else(|| at("not seconds"))?,
+            "lateness" => setting.lateness = seconds(rest).ok_or_else(|| at("not seconds"))?,
+            "emit" => setting.on_update = rest == "on_update",
             "partitions" => setting.partitions = rest.parse().map_err(|_| at("not a number"))?,
             "max_rows" => setting.max_rows = rest.parse().map_err(|_| at("not a number"))?,
             "ingest" => setting.ingest = Some(rest.split_whitespace().map(str::to_owned).collect()),

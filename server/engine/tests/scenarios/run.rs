@@ -7,7 +7,9 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringArray, TimestampMicrosecondArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimestampMicrosecondType};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
-use millpond_engine::epoch::{CloseCursor, Engine, Input, Output, RecordId, SourceBatch, Upsert};
+use millpond_engine::epoch::{
+    CloseCursor, Counts, Emission, Engine, Input, Op, Output, RecordId, SourceBatch, Upsert,
+};
 use millpond_engine::query::FeatureQuery;
 use millpond_engine::sql::{self, Table};
 use millpond_engine::state::{StateChange, StateKey, StateRow};
@@ -18,7 +20,7 @@ use super::parse::{Happening, Scenario, Setting, instant, normal, types, written
 
 /// What the group is made of: enough to make its engine again.
 enum Definition {
-    Derived(Arc<FeatureQuery>),
+    Derived(Arc<FeatureQuery>, Emission),
     Ingested(Upsert),
 }
 
@@ -157,7 +159,7 @@ fn restore(definition: &Definition, store: &Store) -> Result<Engine, String> {
     let watermark = store.state_at.unwrap_or(Micros::MIN);
     let rows = store.state.iter().map(|(k, v)| StateRow { key: k.clone(), value: v.clone() });
     let mut engine = match definition {
-        Definition::Derived(query) => Engine::restore(query.clone(), Span(0), watermark, rows),
+        Definition::Derived(query, emission) => Engine::restore(query.clone(), *emission, watermark, rows),
         Definition::Ingested(group) => Engine::ingest(group.clone(), watermark),
     }
     .map_err(|e| format!("  restore: {e}"))?;
@@ -196,7 +198,8 @@ fn definition(setting: &Setting, schema: &SchemaRef) -> Result<Definition, Strin
     }
     let table = Table { name: "events", schema: schema.clone(), event_time: &setting.time };
     let query = sql::plan(&setting.sql, &[table]).map_err(|e| format!("  {e}"))?;
-    Ok(Definition::Derived(Arc::new(query)))
+    let emission = Emission { allowed_lateness: Span(setting.lateness), on_update: setting.on_update };
+    Ok(Definition::Derived(Arc::new(query), emission))
 }
 
 fn advance(partition: &mut PartitionTime, time: i64) {
@@ -212,17 +215,21 @@ fn batches(
     partitions: &mut [PartitionTime],
     texts: &mut BTreeMap<RecordId, String>,
 ) -> Result<Vec<SourceBatch>, String> {
-    let projection = match definition(setting, schema)? {
-        Definition::Derived(query) => query.sources[0].columns.clone(),
-        Definition::Ingested(_) => (0..schema.fields().len()).collect(),
+    // A stream that is mentioned twice is two sources.
+    let projections: Vec<Vec<usize>> = match definition(setting, schema)? {
+        Definition::Derived(query, _) => query.sources.iter().map(|s| s.columns.clone()).collect(),
+        Definition::Ingested(_) => vec![(0..schema.fields().len()).collect()],
     };
     let mut batches = Vec::new();
     for (partition, events) in events.into_iter().enumerate().filter(|(_, e)| !e.is_empty()) {
-        let known = texts.keys().filter(|r| r.partition == partition as u32).count() as i64;
+        let of_partition = |r: &&RecordId| r.source == 0 && r.partition == partition as u32;
+        let known = texts.keys().filter(of_partition).count() as i64;
         let offsets: Vec<i64> = (known..known + events.len() as i64).collect();
         for (offset, cells) in offsets.iter().zip(&events) {
-            let record = RecordId { source: 0, partition: partition as u32, offset: *offset };
-            texts.insert(record, normal(&format!("p{partition} | {}", cells.join(" | "))));
+            for source in 0..projections.len() as u16 {
+                let record = RecordId { source, partition: partition as u32, offset: *offset };
+                texts.insert(record, normal(&format!("p{partition} | {}", cells.join(" | "))));
+            }
         }
         let columns = (0..schema.fields().len())
             .map(|i| column(schema.field(i).data_type(), events.iter().map(|cells| cells.get(i))))
@@ -231,9 +238,12 @@ fn batches(
             columns[schema.index_of(&setting.time).unwrap()].as_primitive::<TimestampMicrosecondType>();
         times.iter().flatten().for_each(|t| advance(&mut partitions[partition], t));
         let rows = RecordBatch::try_new(schema.clone(), columns).map_err(|e| format!("  {e}"))?;
-        let rows = rows.project(&projection).map_err(|e| format!("  {e}"))?;
-        batches.push(SourceBatch { source: 0, partition: partition as u32, offsets, rows });
+        for (source, projection) in (0..).zip(&projections) {
+            let rows = rows.project(projection).map_err(|e| format!("  {e}"))?;
+            batches.push(SourceBatch { source, partition: partition as u32, offsets: offsets.clone(), rows });
+        }
     }
+    batches.sort_by_key(|b| (b.source, b.partition));
     Ok(batches)
 }
 
@@ -260,7 +270,13 @@ fn described(output: &Output, texts: &BTreeMap<RecordId, String>) -> Vec<String>
     for emitted in &output.rows {
         assert_eq!(emitted.keys.len(), emitted.features.num_rows());
         for row in 0..emitted.features.num_rows() {
-            let mut cells = vec![written(emitted.event_times[row].0)];
+            let how = match (emitted.ops[row], emitted.first[row]) {
+                (Op::Upsert, true) => "",
+                (Op::Upsert, false) => "revised ",
+                (Op::Delete, true) => "delete ",
+                (Op::Delete, false) => "revised delete ",
+            };
+            let mut cells = vec![format!("{how}{}", written(emitted.event_times[row].0))];
             cells.extend(emitted.features.columns().iter().map(|c| cell(c, row)));
             lines.push(cells.join(" | "));
         }
@@ -270,12 +286,11 @@ fn described(output: &Output, texts: &BTreeMap<RecordId, String>) -> Vec<String>
         lines.push(format!("rejected {} | {}", reason.as_str().unwrap(), texts[&rejected.record]));
     }
     lines.extend(output.late.iter().map(|record| format!("late | {}", texts[record])));
-    let counts = output.counts[0];
-    assert_eq!(counts.late as usize, output.late.len());
-    assert_eq!(counts.quarantined as usize, output.rejected.len());
-    for (word, count) in
-        [("filtered", counts.filtered), ("superseded", counts.superseded), ("nulled", output.nulled)]
-    {
+    let sum = |of: fn(&Counts) -> u64| output.counts.iter().map(of).sum::<u64>();
+    assert_eq!(sum(|c| c.late) as usize, output.late.len());
+    assert_eq!(sum(|c| c.quarantined) as usize, output.rejected.len());
+    let (filtered, superseded) = (sum(|c| c.filtered), sum(|c| c.superseded));
+    for (word, count) in [("filtered", filtered), ("superseded", superseded), ("nulled", output.nulled)] {
         if count > 0 {
             lines.push(format!("{word} {count}"));
         }

@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use super::super::{Table, plan};
 use super::events;
-use crate::epoch::{Engine, Input, Output, SourceBatch};
+use crate::epoch::{Emission, Engine, Input, Output, SourceBatch};
 use crate::state::{StateChange, StateKey, StateRow};
-use crate::time::{Micros, Span};
+use crate::time::Micros;
 
 /// Records of the test stream with these columns, the others null; user `u` and one second between two
 /// records unless given.
@@ -36,7 +36,7 @@ pub(super) fn epoch(sql: &str, table: &Table<'_>, rows: &RecordBatch) -> Output 
     let rows = rows.project(&query.sources[0].columns).unwrap();
     let offsets = (0..rows.num_rows() as i64).collect();
     let batch = SourceBatch { source: 0, partition: 0, offsets, rows };
-    let mut engine = Engine::restore(query, Span(0), Micros::MIN, std::iter::empty()).unwrap();
+    let mut engine = Engine::restore(query, Emission::default(), Micros::MIN, std::iter::empty()).unwrap();
     let input = Input {
         batches: &[batch],
         deletes: &[],
@@ -87,7 +87,8 @@ pub(super) fn at_once_and_one_by_one(sql: &str, rows: &RecordBatch) -> (Vec<Stri
     let mut lines = Vec::new();
     for row in 0..rows_read.num_rows() {
         let state = saved.values().cloned().collect::<Vec<_>>();
-        let mut engine = Engine::restore(query.clone(), Span(0), Micros::MIN, state.into_iter()).unwrap();
+        let mut engine =
+            Engine::restore(query.clone(), Emission::default(), Micros::MIN, state.into_iter()).unwrap();
         let batch =
             SourceBatch { source: 0, partition: 0, offsets: vec![row as i64], rows: rows_read.slice(row, 1) };
         let finished = row + 1 == rows_read.num_rows();
