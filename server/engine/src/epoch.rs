@@ -28,6 +28,7 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 
+pub(crate) use plan::depends_on_window;
 pub use upsert::Upsert;
 
 use self::records::Verdicts;

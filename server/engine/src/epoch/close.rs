@@ -1,6 +1,5 @@
 //! Closing windows: the rows that come out when the watermark passes their end.
 
-use std::collections::BTreeSet;
 use std::ops::Bound;
 
 use arrow::array::{ArrayRef, UInt32Array};
@@ -132,7 +131,7 @@ impl Windowed {
     fn shared_due(&self, window_end: Micros) -> Vec<Vec<u8>> {
         let layout = self.plan.layout;
         let before = layout.before(window_end);
-        let mut keys: BTreeSet<&[u8]> = BTreeSet::new();
+        let mut keys: Vec<&[u8]> = Vec::new();
         let entering = self.panes.range((Bound::Excluded(before), Bound::Included(window_end)));
         let leaves = layout.leaves(window_end).is_some();
         let (from, to) = (layout.start(before), layout.start(window_end));
@@ -141,6 +140,8 @@ impl Windowed {
             keys.extend((0..pane.groups.len() as u32).map(|g| pane.groups.key(g)));
         }
         keys.extend(self.owed.0.get(&window_end).into_iter().flatten().map(|(key, _)| key.as_slice()));
+        keys.sort_unstable();
+        keys.dedup();
         keys.into_iter().map(<[u8]>::to_vec).collect()
     }
 }

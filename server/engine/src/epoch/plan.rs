@@ -52,15 +52,7 @@ impl Plan {
         let Some(layout) = Layout::new(shape.window) else {
             return Err(Error::Contract("SESSION is not supported yet".into()));
         };
-        let keys: Vec<Arc<dyn PhysicalExpr>> = shape
-            .aggregate
-            .groups
-            .iter()
-            .filter_map(|g| match g {
-                Group::Key(expression, _) => Some(expression.clone()),
-                Group::WindowStart | Group::WindowEnd | Group::WindowTime => None,
-            })
-            .collect();
+        let keys = keys(&shape);
         let key_schema = Arc::new(Schema::new(
             query
                 .key_schema()
@@ -84,8 +76,9 @@ impl Plan {
         }
         let state = functions.iter().flat_map(|f| f.state.iter().cloned()).collect();
         let width = query.input.schema.fields().len();
-        let reads_window = !shape.within.is_empty() || depends_on_window(&shape, width, &keys);
-        if layout.is_shared() && depends_on_window(&shape, width, &keys) {
+        let depends = depends_on_window(&shape, width);
+        let reads_window = !shape.within.is_empty() || depends;
+        if layout.is_shared() && depends {
             let what = "an expression below the aggregate reads a column of a window that shares its slices";
             return Err(Error::Contract(what.into()));
         }
@@ -146,7 +139,7 @@ fn nothing(functions: &[Function], own: usize, input: &SchemaRef) -> Result<Vec<
 
 /// Whether what a record becomes depends on which window it is taken into: the columns of the window come
 /// after `width` others.
-fn depends_on_window(shape: &Windowed, width: usize, keys: &[Arc<dyn PhysicalExpr>]) -> bool {
+pub(crate) fn depends_on_window(shape: &Windowed, width: usize) -> bool {
     let mut of_window: Vec<bool> = (0..width + 3).map(|column| column >= width).collect();
     for stage in &shape.within {
         match stage {
@@ -161,7 +154,17 @@ fn depends_on_window(shape: &Windowed, width: usize, keys: &[Arc<dyn PhysicalExp
     let arguments = functions.iter().flat_map(|f| f.aggregate.all_expressions().args);
     let orders = functions.iter().flat_map(|f| f.aggregate.order_bys().iter().map(|o| o.expr.clone()));
     let filters = functions.iter().filter_map(|f| f.filter.clone());
-    keys.iter().cloned().chain(arguments).chain(orders).chain(filters).any(|e| refers_to(&e, &of_window))
+    let keys = keys(shape);
+    keys.into_iter().chain(arguments).chain(orders).chain(filters).any(|e| refers_to(&e, &of_window))
+}
+
+/// Key expressions in GROUP BY order.
+fn keys(shape: &Windowed) -> Vec<Arc<dyn PhysicalExpr>> {
+    let key = |group: &Group| match group {
+        Group::Key(expression, _) => Some(Arc::clone(expression)),
+        Group::WindowStart | Group::WindowEnd | Group::WindowTime => None,
+    };
+    shape.aggregate.groups.iter().filter_map(key).collect()
 }
 
 fn refers_to(expression: &Arc<dyn PhysicalExpr>, columns: &[bool]) -> bool {

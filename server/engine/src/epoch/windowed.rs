@@ -194,7 +194,8 @@ impl Windowed {
             let last = layout.last_end(Micros(start) + layout.slice());
             last + self.emission.allowed_lateness <= self.watermark
         };
-        if rows.starts.iter().any(|s| late(*s)) {
+        // Where the earliest is not late, none is.
+        if rows.starts.iter().min().is_some_and(|s| late(*s)) {
             let starts = rows.starts.clone();
             rows.remove(|row| starts.get(row).is_some_and(|s| late(*s)), |at| verdicts.late(at))?;
         }

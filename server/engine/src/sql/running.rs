@@ -13,6 +13,11 @@ pub(super) fn check(query: &FeatureQuery) -> Result<(), Error> {
             "aggregate over windows: FROM TUMBLE(…) and GROUP BY key, window_end",
         ),
         (window(query, |w| matches!(w, Window::Session { .. })), "SESSION", TUMBLE),
+        (
+            reads_window(query),
+            "a column of a window that overlaps others, read before the aggregate",
+            "read window_start and window_end after it, in the SELECT list or in HAVING; or use TUMBLE",
+        ),
     ];
     match waiting.iter().find(|(found, ..)| *found) {
         Some((_, construct, hint)) => Err(Error::unsupported(construct, hint)),
@@ -40,6 +45,17 @@ fn window(query: &FeatureQuery, is: impl Fn(&Window) -> bool) -> bool {
     }
 }
 
+/// Whether what a record becomes depends on which of its several windows it is taken into.
+fn reads_window(query: &FeatureQuery) -> bool {
+    match &query.shape {
+        Shape::Windowed(windowed) => {
+            let overlap = matches!(windowed.window, Window::Hop { .. } | Window::Cumulate { .. });
+            overlap && crate::epoch::depends_on_window(windowed, query.input.schema.fields().len())
+        }
+        Shape::Rolling(_) => false,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use crate::sql::plan;
@@ -61,6 +77,14 @@ mod tests {
             let error = plan(&format!("SELECT user_id, COUNT(*) AS n {sql}"), &streams()).unwrap_err();
             assert_eq!(error.construct, construct);
         }
+        let hop = "FROM HOP(clicks, DESCRIPTOR(ts), INTERVAL '1' DAY, INTERVAL '2' DAYS)";
+        for list in ["COUNT(*) FILTER (WHERE window_end > ts) AS n", "MAX(window_start) AS n"] {
+            let sql = format!("SELECT user_id, {list} {hop} GROUP BY user_id, window_end");
+            assert!(plan(&sql, &streams()).unwrap_err().construct.starts_with("a column of a window"));
+        }
+        let after =
+            format!("SELECT user_id, window_start, COUNT(*) AS n {hop} GROUP BY user_id, window_start");
+        assert!(plan(&after, &streams()).is_ok());
         let rolling = "SELECT user_id, COUNT(*) OVER (PARTITION BY user_id ORDER BY ts RANGE INTERVAL '1' DAY PRECEDING) AS n FROM clicks";
         assert_eq!(plan(rolling, &streams()).unwrap_err().construct, "OVER");
     }
