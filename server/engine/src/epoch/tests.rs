@@ -15,7 +15,10 @@ use super::*;
 use crate::sql::{self, Table};
 use crate::state::StateKey;
 
+mod drive;
 mod windows;
+
+use drive::{PLAIN, Treatment, run};
 
 const SECOND: i64 = 1_000_000;
 const SIZE: i64 = 10 * SECOND;
@@ -23,7 +26,7 @@ const SIZE: i64 = 10 * SECOND;
 const SQL: &str = "SELECT name, kind, COUNT(*) AS n, COUNT(*) FILTER (WHERE price > 0) AS positive,
         SUM(clicks) AS clicks, SUM(price) AS total, AVG(price) AS mean, MIN(price) AS least,
         MIN(note) AS first, MAX(note) AS last, COUNT(DISTINCT note) AS notes, COUNT(DISTINCT price) AS prices
-    FROM TUMBLE(events, DESCRIPTOR(ts), INTERVAL '10' SECONDS)
+    FROM $WINDOW
     WHERE clicks <> 3 GROUP BY name, kind, window_end HAVING n <> 2";
 
 #[derive(Debug, Clone)]
@@ -91,9 +94,13 @@ fn schema() -> SchemaRef {
     ]))
 }
 
-fn query() -> Arc<FeatureQuery> {
+const TUMBLE: &str = "TUMBLE(events, DESCRIPTOR(ts), INTERVAL '10' SECONDS)";
+const HOP: &str = "HOP(events, DESCRIPTOR(ts), INTERVAL '4' SECONDS, INTERVAL '14' SECONDS)";
+const CUMULATE: &str = "CUMULATE(events, DESCRIPTOR(ts), INTERVAL '5' SECONDS, INTERVAL '15' SECONDS)";
+
+fn query(window: &str) -> Arc<FeatureQuery> {
     let table = Table { name: "events", schema: schema(), event_time: "ts" };
-    Arc::new(sql::plan(SQL, &[table]).unwrap())
+    Arc::new(sql::plan(&SQL.replace("$WINDOW", window), &[table]).unwrap())
 }
 
 fn rows(query: &FeatureQuery, events: &[&Event]) -> RecordBatch {
@@ -108,139 +115,6 @@ fn rows(query: &FeatureQuery, events: &[&Event]) -> RecordBatch {
         Arc::new(events.iter().map(|e| e.note).collect::<StringArray>()),
     ];
     RecordBatch::try_new(schema(), columns).unwrap().project(&query.sources[0].columns).unwrap()
-}
-
-/// The pipeline's part: offsets go on by partition, batches come in order, `chunk` rows at a time.
-struct Feed {
-    query: Arc<FeatureQuery>,
-    next: [i64; 3],
-}
-
-impl Feed {
-    fn batches(&mut self, events: &[Event], chunk: usize) -> (Vec<SourceBatch>, Vec<(RecordId, Event)>) {
-        let (mut batches, mut records) = (Vec::new(), Vec::new());
-        for partition in 0..3_u32 {
-            let own: Vec<&Event> = events.iter().filter(|e| e.partition == partition).collect();
-            for part in own.chunks(chunk) {
-                let first = self.next[partition as usize];
-                self.next[partition as usize] += part.len() as i64;
-                let offsets: Vec<i64> = (first..first + part.len() as i64).collect();
-                for (offset, event) in offsets.iter().zip(part) {
-                    records.push((RecordId { source: 0, partition, offset: *offset }, (*event).clone()));
-                }
-                let rows = rows(&self.query, part);
-                batches.push(SourceBatch { source: 0, partition, offsets, rows });
-            }
-        }
-        (batches, records)
-    }
-}
-
-/// How an engine is treated while it runs.
-struct Treatment<'t> {
-    max_rows: usize,
-    /// Rows of a batch at most.
-    chunk: usize,
-    /// Restored before this epoch?
-    restart: &'t dyn Fn(usize) -> bool,
-    /// A checkpoint in this epoch?
-    checkpoint: &'t dyn Fn(usize) -> bool,
-}
-
-/// As gently as can be.
-const PLAIN: Treatment<'_> =
-    Treatment { max_rows: usize::MAX, chunk: usize::MAX, restart: &|_| false, checkpoint: &|_| true };
-
-/// What an epoch was given, to be given once more.
-struct Given {
-    batches: Vec<SourceBatch>,
-    watermark: Micros,
-    cursor: Option<CloseCursor>,
-    max_rows: usize,
-    checkpoint: bool,
-}
-
-impl Given {
-    fn apply(&self, engine: &mut Engine) -> Output {
-        let (watermark, cursor) = (self.watermark, self.cursor.clone());
-        let (max_rows, checkpoint) = (self.max_rows, self.checkpoint);
-        let input = Input {
-            batches: &self.batches,
-            deletes: &[],
-            watermark,
-            finished: false,
-            cursor,
-            max_rows,
-            checkpoint,
-        };
-        engine.apply(&input).unwrap()
-    }
-}
-
-/// Runs the epochs and then closes everything. Returns the outputs and the records of each epoch.
-fn run(epochs: &Epochs, how: &Treatment<'_>) -> Vec<(Output, Vec<(RecordId, Event)>)> {
-    let query = query();
-    let mut feed = Feed { query: query.clone(), next: [0; 3] };
-    let mut stored: BTreeMap<StateKey, Vec<u8>> = BTreeMap::new();
-    let mut stored_at = Micros::MIN;
-    // The epochs since the last checkpoint.
-    let mut since: Vec<(Given, usize)> = Vec::new();
-    let mut engine =
-        Engine::restore(query.clone(), Emission::default(), Micros::MIN, std::iter::empty()).unwrap();
-    let (mut cursor, mut results, mut number) = (None, Vec::<(Output, _)>::new(), 0);
-    loop {
-        let (events, watermark) = match epochs.get(number) {
-            Some((events, watermark)) => (events.as_slice(), *watermark),
-            None => (&[][..], 1000),
-        };
-        if (how.restart)(number) {
-            let rows = stored.iter().map(|(k, v)| StateRow { key: k.clone(), value: v.clone() });
-            engine = Engine::restore(query.clone(), Emission::default(), stored_at, rows).unwrap();
-            for (given, epoch) in &since {
-                assert_same(&given.apply(&mut engine), &results[*epoch].0);
-            }
-        }
-        let (batches, records) = feed.batches(events, how.chunk);
-        let (watermark, max_rows) = (Micros(watermark * SECOND), how.max_rows);
-        let checkpoint = (how.checkpoint)(number) || number >= epochs.len();
-        let given = Given { batches, watermark, cursor, max_rows, checkpoint };
-        let output = given.apply(&mut engine);
-        if checkpoint {
-            store(&mut stored, &output);
-            stored_at = output.watermark;
-            since.clear();
-        } else {
-            assert_eq!(output.state, [], "state outside of a checkpoint");
-            since.push((given, number));
-        }
-        cursor = output.cursor.clone();
-        results.push((output, records));
-        number += 1;
-        if number > epochs.len() && cursor.is_none() {
-            assert!(stored.is_empty(), "state of closed windows is left");
-            assert_eq!(engine.open(), (0, 0));
-            return results;
-        }
-    }
-}
-
-/// Applies the changes, checking that they come sorted.
-fn store(stored: &mut BTreeMap<StateKey, Vec<u8>>, output: &Output) {
-    let mut last = None;
-    for change in &output.state {
-        match change {
-            StateChange::DropSlice { operator, slice_end } => {
-                assert!(last.is_none(), "slices are dropped first");
-                stored.retain(|k, _| (k.operator, k.slice_end) != (*operator, *slice_end));
-            }
-            StateChange::Put(row) => {
-                assert_eq!(row.key.key_group, crate::key::key_group(&row.key.key));
-                assert!(last.as_ref().is_none_or(|l| *l < row.key), "puts come sorted, each once");
-                last = Some(row.key.clone());
-                stored.insert(row.key.clone(), row.value.clone());
-            }
-        }
-    }
 }
 
 /// What a row should be: recomputed one event at a time.
@@ -386,9 +260,13 @@ proptest! {
     #[test]
     fn a_restored_engine_goes_on_as_if_nothing_had_been(
         epochs in epochs(), max_rows in 1_usize..20, restarts in any::<u64>(), checkpoints in any::<u64>(),
+        window in prop::sample::select(vec![TUMBLE, HOP, HOP, CUMULATE]), lateness in prop_oneof![Just(0), 1_i64..20],
+        on_update in any::<bool>(),
     ) {
         let bit = |bits: u64, n: usize| bits >> (n % 64) & 1 == 1;
-        let how = Treatment { max_rows, checkpoint: &|n| bit(checkpoints, n), ..PLAIN };
+        let emission = Emission { allowed_lateness: Span(lateness * SECOND), on_update };
+        let checkpoint = |n| bit(checkpoints, n);
+        let how = Treatment { max_rows, checkpoint: &checkpoint, window, emission, ..PLAIN };
         let plain = run(&epochs, &how);
         let restarted = run(&epochs, &Treatment { restart: &|n| bit(restarts, n), ..how });
         prop_assert_eq!(plain.len(), restarted.len());
@@ -441,7 +319,8 @@ fn state_that_is_not_of_this_query_is_refused() {
         },
         value,
     };
-    let restore = |row| Engine::restore(query(), Emission::default(), Micros::MIN, std::iter::once(row));
+    let restore =
+        |row| Engine::restore(query(TUMBLE), Emission::default(), Micros::MIN, std::iter::once(row));
     assert!(matches!(restore(row(0, vec![9])), Err(Error::State { .. })));
     assert!(matches!(restore(row(0, vec![1, 1])), Err(Error::State { .. })));
     assert!(matches!(restore(row(7, vec![1])), Err(Error::State { .. })));
@@ -449,7 +328,7 @@ fn state_that_is_not_of_this_query_is_refused() {
 
 #[test]
 fn batches_with_other_columns_are_refused() {
-    let query = query();
+    let query = query(TUMBLE);
     let mut engine =
         Engine::restore(query.clone(), Emission::default(), Micros::MIN, std::iter::empty()).unwrap();
     let rows = rows(&query, &[]).project(&[0]).unwrap();

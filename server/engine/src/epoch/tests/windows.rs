@@ -9,6 +9,7 @@ use proptest::prelude::*;
 
 use super::super::*;
 use super::SECOND;
+use super::drive::store;
 use crate::sql::{self, Table};
 use crate::state::StateKey;
 
@@ -319,7 +320,7 @@ proptest! {
                 };
                 let output = engine.apply(&input).unwrap();
                 if checkpoint {
-                    super::store(&mut stored, &output);
+                    store(&mut stored, &output);
                     stored_at = output.watermark;
                     since.clear();
                 } else {

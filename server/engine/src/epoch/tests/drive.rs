@@ -1,0 +1,148 @@
+//! An engine driven as a pipeline drives it: checkpoints, restarts, batches of any size.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::super::*;
+use super::{Epochs, Event, SECOND, TUMBLE, assert_same, query, rows};
+use crate::state::StateKey;
+
+/// The pipeline's part: offsets go on by partition, batches come in order, `chunk` rows at a time.
+struct Feed {
+    query: Arc<FeatureQuery>,
+    next: [i64; 3],
+}
+
+impl Feed {
+    fn batches(&mut self, events: &[Event], chunk: usize) -> (Vec<SourceBatch>, Vec<(RecordId, Event)>) {
+        let (mut batches, mut records) = (Vec::new(), Vec::new());
+        for partition in 0..3_u32 {
+            let own: Vec<&Event> = events.iter().filter(|e| e.partition == partition).collect();
+            for part in own.chunks(chunk) {
+                let first = self.next[partition as usize];
+                self.next[partition as usize] += part.len() as i64;
+                let offsets: Vec<i64> = (first..first + part.len() as i64).collect();
+                for (offset, event) in offsets.iter().zip(part) {
+                    records.push((RecordId { source: 0, partition, offset: *offset }, (*event).clone()));
+                }
+                let rows = rows(&self.query, part);
+                batches.push(SourceBatch { source: 0, partition, offsets, rows });
+            }
+        }
+        (batches, records)
+    }
+}
+
+/// How an engine is treated while it runs.
+pub(super) struct Treatment<'t> {
+    pub(super) window: &'t str,
+    pub(super) emission: Emission,
+    pub(super) max_rows: usize,
+    /// Rows of a batch at most.
+    pub(super) chunk: usize,
+    /// Restored before this epoch?
+    pub(super) restart: &'t dyn Fn(usize) -> bool,
+    /// A checkpoint in this epoch?
+    pub(super) checkpoint: &'t dyn Fn(usize) -> bool,
+}
+
+/// As gently as can be.
+pub(super) const PLAIN: Treatment<'_> = Treatment {
+    window: TUMBLE,
+    emission: Emission { allowed_lateness: Span(0), on_update: false },
+    max_rows: usize::MAX,
+    chunk: usize::MAX,
+    restart: &|_| false,
+    checkpoint: &|_| true,
+};
+
+/// What an epoch was given, to be given once more.
+struct Given {
+    batches: Vec<SourceBatch>,
+    watermark: Micros,
+    cursor: Option<CloseCursor>,
+    max_rows: usize,
+    checkpoint: bool,
+}
+
+impl Given {
+    fn apply(&self, engine: &mut Engine) -> Output {
+        let (watermark, cursor) = (self.watermark, self.cursor.clone());
+        let (max_rows, checkpoint) = (self.max_rows, self.checkpoint);
+        let input = Input {
+            batches: &self.batches,
+            deletes: &[],
+            watermark,
+            finished: false,
+            cursor,
+            max_rows,
+            checkpoint,
+        };
+        engine.apply(&input).unwrap()
+    }
+}
+
+/// Runs the epochs and then closes everything. Returns the outputs and the records of each epoch.
+pub(super) fn run(epochs: &Epochs, how: &Treatment<'_>) -> Vec<(Output, Vec<(RecordId, Event)>)> {
+    let query = query(how.window);
+    let mut feed = Feed { query: query.clone(), next: [0; 3] };
+    let mut stored: BTreeMap<StateKey, Vec<u8>> = BTreeMap::new();
+    let mut stored_at = Micros::MIN;
+    // The epochs since the last checkpoint.
+    let mut since: Vec<(Given, usize)> = Vec::new();
+    let mut engine = Engine::restore(query.clone(), how.emission, Micros::MIN, std::iter::empty()).unwrap();
+    let (mut cursor, mut results, mut number) = (None, Vec::<(Output, _)>::new(), 0);
+    loop {
+        let (events, watermark) = match epochs.get(number) {
+            Some((events, watermark)) => (events.as_slice(), *watermark),
+            None => (&[][..], 1000),
+        };
+        if (how.restart)(number) {
+            let rows = stored.iter().map(|(k, v)| StateRow { key: k.clone(), value: v.clone() });
+            engine = Engine::restore(query.clone(), how.emission, stored_at, rows).unwrap();
+            for (given, epoch) in &since {
+                assert_same(&given.apply(&mut engine), &results[*epoch].0);
+            }
+        }
+        let (batches, records) = feed.batches(events, how.chunk);
+        let (watermark, max_rows) = (Micros(watermark * SECOND), how.max_rows);
+        let checkpoint = (how.checkpoint)(number) || number >= epochs.len();
+        let given = Given { batches, watermark, cursor, max_rows, checkpoint };
+        let output = given.apply(&mut engine);
+        if checkpoint {
+            store(&mut stored, &output);
+            stored_at = output.watermark;
+            since.clear();
+        } else {
+            assert_eq!(output.state, [], "state outside of a checkpoint");
+            since.push((given, number));
+        }
+        cursor = output.cursor.clone();
+        results.push((output, records));
+        number += 1;
+        if number > epochs.len() && cursor.is_none() {
+            assert!(stored.is_empty(), "state of closed windows is left");
+            assert_eq!(engine.open(), (0, 0));
+            return results;
+        }
+    }
+}
+
+/// Applies the changes, checking that they come sorted.
+pub(super) fn store(stored: &mut BTreeMap<StateKey, Vec<u8>>, output: &Output) {
+    let mut last = None;
+    for change in &output.state {
+        match change {
+            StateChange::DropSlice { operator, slice_end } => {
+                assert!(last.is_none(), "slices are dropped first");
+                stored.retain(|k, _| (k.operator, k.slice_end) != (*operator, *slice_end));
+            }
+            StateChange::Put(row) => {
+                assert_eq!(row.key.key_group, crate::key::key_group(&row.key.key));
+                assert!(last.as_ref().is_none_or(|l| *l < row.key), "puts come sorted, each once");
+                last = Some(row.key.clone());
+                stored.insert(row.key.clone(), row.value.clone());
+            }
+        }
+    }
+}
