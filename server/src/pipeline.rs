@@ -5,20 +5,22 @@
 //! ```text
 //! source    reads partitions in step, up to a boundary   (log::Reader; partition: how far each has come)
 //! decode    bytes → Arrow rows, or dead letters          (schemas: writers; judge: event times; tombstones)
-//! gather    the epoch in the making                      (cut: when it ends)
-//! step      engine → one commit                          (watermarks, accounting, journal)
-//! runner    the loop: commit, show, wait, try again      (control: orders; status: what others see)
+//! intake    the next epoch, gathered from the sources    (gather: what it holds; cut: when it ends)
+//! commits   engine → one commit → what others see        (step; watermarks, accounting, journal, status)
+//! runner    the loop: reads ahead while it commits       (control: orders)
 //! ```
 //!
 //! [`open`] builds all this from what the last commit left in the store, so a start after `kill -9` is
 //! the same as any other start.
 
 mod accounting;
+mod commits;
 mod control;
 mod cut;
 mod decode;
 mod gather;
 mod halt;
+mod intake;
 mod journal;
 mod judge;
 mod metrics;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::runner::{Event, Observe, Timing};
+use super::commits::{Event, Observe, Timing};
 use super::status::SourceStatus;
 use crate::catalog::{GroupEntry, Stream};
 use crate::store::commit::{Accounting, EpochCommit};

@@ -6,12 +6,14 @@ use std::time::Instant;
 use millpond_engine::epoch::{Emission, Engine, Upsert};
 use millpond_engine::time::Micros;
 
+use super::commits::{Commits, Observe};
 use super::cut::Limits;
 use super::decode::Decode;
 use super::halt::{Halt, Stop};
+use super::intake::{Intake, Surroundings};
 use super::journal::Committed;
 use super::partition::Boundary;
-use super::runner::{Observe, Pipeline, Surroundings};
+use super::runner::Pipeline;
 use super::source::Source;
 use crate::catalog::{Emit, GroupEntry, Stream};
 use crate::log::Reader;
@@ -56,22 +58,26 @@ pub fn open(parts: Parts<'_>) -> Result<Pipeline, Stop> {
         sources.push(Source::open(index, Arc::clone(stream), reader, decode, &positions, start, now)?);
     }
     let ends = group.def.sources.iter().map(|source| Boundary(source.backfill_end.clone())).collect();
-    Ok(Pipeline {
-        group: id,
-        time: group.def.time,
-        ingested: group.query.is_none(),
-        sources,
-        backfill_ends: ends,
-        engine,
-        restored: committed.source_watermarks.clone(),
-        committed,
-        store: Arc::clone(store),
-        limits: parts.limits,
-        max_rows: parts.max_rows,
-        surroundings: parts.surroundings,
-        observe: parts.observe,
-        last_commit: Instant::now(),
-    })
+    let intake = Intake::new(sources, group.def.time, ends, &committed, parts.limits, parts.surroundings);
+    let mut pipeline = Pipeline {
+        commits: Commits {
+            group: id,
+            time: group.def.time,
+            ingested: group.query.is_none(),
+            streams: streams.to_vec(),
+            engine,
+            committed,
+            store: Arc::clone(store),
+            max_rows: parts.max_rows,
+            min_age: parts.limits.min_age,
+            observe: parts.observe,
+            last_commit: Instant::now(),
+            standing: Vec::new(),
+        },
+        intake,
+    };
+    pipeline.commits.standing = pipeline.intake.standing();
+    Ok(pipeline)
 }
 
 /// The engine at the state that the last epoch committed.

@@ -1,0 +1,203 @@
+//! What a pipeline computes and commits: harvest → watermarks → engine → one commit → what others see.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use millpond_engine::epoch::Engine;
+use millpond_engine::time::{Micros, Span};
+
+use super::gather::Gathered;
+use super::halt::Stop;
+use super::intake::{Harvest, QUIET_STEP, SourceStanding};
+use super::journal::Committed;
+use super::status::{Board, SourceStatus, State};
+use super::step::{self, Epoch};
+use super::watermarks::{self, SourceTime, Watermarks};
+use crate::catalog::{GroupId, OnBadRecord, Stream, TimeMode};
+use crate::store::Store;
+use crate::store::commit::{EpochCommit, PartitionKey, Position};
+
+/// Events further behind the clock than this on a live stream are probably a replay.
+const OLD: Span = Span(24 * 3_600_000_000);
+
+/// The engine of one pipeline with what it has committed.
+pub struct Commits {
+    /// The group.
+    pub group: GroupId,
+    /// Live or historical.
+    pub time: TimeMode,
+    /// Rows are inserted, so old event times are nothing odd.
+    pub ingested: bool,
+    /// Its streams, in the order of the query's sources.
+    pub streams: Vec<Arc<Stream>>,
+    /// The engine, at the state that is committed.
+    pub engine: Engine,
+    /// What is committed.
+    pub committed: Committed,
+    /// Where it is committed.
+    pub store: Arc<Store>,
+    /// A close goes through at most this many keys in one epoch.
+    pub max_rows: usize,
+    /// Watermarks that move without records are committed at least this far apart.
+    pub min_age: Duration,
+    /// Told what happens: metrics.
+    pub observe: Observe,
+    /// When the last epoch was committed.
+    pub last_commit: Instant,
+    /// How the sources stood after the last harvest.
+    pub standing: Vec<SourceStanding>,
+}
+
+/// What a pipeline reports while it runs, for metrics.
+pub enum Event<'a> {
+    /// An epoch was committed.
+    Committed(&'a EpochCommit, Timing),
+    /// How the sources stand.
+    Shown(&'a [SourceStatus]),
+}
+
+/// Called with each event.
+pub type Observe = Box<dyn FnMut(Event<'_>) + Send>;
+
+/// How long an epoch took.
+#[derive(Debug, Clone, Copy)]
+pub struct Timing {
+    /// From its opening to its commit.
+    pub total: Duration,
+    /// The commit alone.
+    pub commit: Duration,
+}
+
+impl Commits {
+    /// True while a large close goes on: its next part must come before the next harvest.
+    pub fn is_closing(&self) -> bool {
+        self.committed.cursor.is_some()
+    }
+
+    /// Computes and commits what was gathered, if there is anything to commit. False: there was not.
+    /// What the sources ran into comes back after what was gathered before it is committed.
+    pub fn take(&mut self, harvest: Harvest, board: &Board) -> Result<bool, Stop> {
+        let Harvest { started, gathered, backfilling, times, finishes, positions, standing, stop } = harvest;
+        self.standing = standing;
+        let quiet = times.iter().any(|time| time.quiet_for.is_some());
+        let watermarks = self.watermarks(times, gathered.opened_at);
+        let due = !gathered.is_empty() || finishes.is_some() || self.moves(&watermarks, quiet);
+        if due {
+            let epoch = Epoch {
+                watermarks,
+                finishes,
+                modelled: self.modelled(backfilling),
+                positions: self.moved(positions),
+                ..self.epoch()
+            };
+            self.commit(gathered, epoch, started)?;
+        }
+        if due || stop.is_none() {
+            self.show(board, backfilling);
+        }
+        match stop {
+            Some(stop) => Err(stop),
+            None => Ok(due),
+        }
+    }
+
+    /// Goes on with a large close: an epoch without records, under the clock of the one before.
+    pub fn close_on(&mut self, board: &Board) -> Result<(), Stop> {
+        let gathered = Gathered::new(self.committed.opened_at, self.streams.len());
+        let backfilling = self.time == TimeMode::Live && !self.committed.live;
+        let epoch = Epoch { modelled: self.modelled(backfilling), ..self.epoch() };
+        self.commit(gathered, epoch, Instant::now())?;
+        self.show(board, backfilling);
+        Ok(())
+    }
+
+    /// An epoch in which nothing moves.
+    fn epoch(&self) -> Epoch {
+        Epoch {
+            group: self.group,
+            streams: self.streams.iter().map(|s| s.id).collect(),
+            watermarks: self.committed.watermarks(),
+            finishes: None,
+            modelled: None,
+            positions: Vec::new(),
+            max_rows: self.max_rows,
+            halting: self.streams.iter().map(|s| s.on_bad_record == OnBadRecord::Halt).collect(),
+        }
+    }
+
+    /// The delay that availability is modelled with, where it is.
+    fn modelled(&self, backfilling: bool) -> Option<Span> {
+        let delay = self.streams.iter().map(|s| s.watermark_delay).max().unwrap_or_default();
+        (self.time == TimeMode::Historical || backfilling).then_some(delay)
+    }
+
+    fn watermarks(&self, mut times: Vec<SourceTime>, opened_at: Micros) -> Watermarks {
+        for (time, previous) in times.iter_mut().zip(&self.committed.source_watermarks) {
+            time.previous = *previous;
+        }
+        let live_bound = (self.time == TimeMode::Live).then_some(opened_at);
+        watermarks::advance(self.committed.watermark, &times, live_bound)
+    }
+
+    /// True where the watermark moves without records, and long enough after the last commit.
+    fn moves(&self, watermarks: &Watermarks, quiet: bool) -> bool {
+        let apart = if quiet { QUIET_STEP } else { self.min_age };
+        watermarks.pipeline > self.committed.watermark && self.last_commit.elapsed() >= apart
+    }
+
+    /// The positions that are not those that are committed.
+    fn moved(&self, positions: Vec<(PartitionKey, Position)>) -> Vec<(PartitionKey, Position)> {
+        let moved = |(key, mut position): (PartitionKey, Position)| {
+            let before = self.committed.positions.get(&key);
+            position.last_record = position.last_record.or_else(|| before.and_then(|p| p.last_record));
+            (before != Some(&position)).then_some((key, position))
+        };
+        positions.into_iter().filter_map(moved).collect()
+    }
+
+    fn commit(&mut self, gathered: Gathered, epoch: Epoch, started: Instant) -> Result<(), Stop> {
+        let commit = step::step(&mut self.engine, &self.committed, gathered, epoch)?;
+        let begun = Instant::now();
+        let done = self.store.commit(&commit)?;
+        let timing = Timing { total: started.elapsed(), commit: begun.elapsed() };
+        self.last_commit = Instant::now();
+        self.committed.advance(&commit, done.available_at);
+        (self.observe)(Event::Committed(&commit, timing));
+        Ok(())
+    }
+
+    /// Publishes what is committed.
+    pub fn show(&mut self, board: &Board, backfilling: bool) {
+        let state = if backfilling { State::Backfilling } else { State::Running };
+        let committed = &self.committed;
+        let of = |(source, standing): (usize, &SourceStanding)| {
+            let position = |(partition, start): (u32, &i64)| {
+                let key = PartitionKey { source: source as u16, partition };
+                committed.positions.get(&key).map_or(*start, |p| p.offset)
+            };
+            SourceStatus {
+                stream: standing.stream,
+                positions: (0..).zip(&standing.starts).map(position).collect(),
+                watermark: committed.source_watermarks.get(source).copied().unwrap_or(Micros::MIN),
+                lag: standing.lag,
+                blocked: standing.blocked.clone(),
+            }
+        };
+        let sources: Vec<SourceStatus> = self.standing.iter().enumerate().map(of).collect();
+        let live = self.time == TimeMode::Live && state == State::Running && !self.ingested;
+        let old =
+            live && committed.watermark > Micros::MIN && committed.watermark + OLD < committed.opened_at;
+        (self.observe)(Event::Shown(&sources));
+        board.update(|status| {
+            status.state = state;
+            status.epoch = committed.epoch;
+            status.watermark = committed.watermark;
+            status.available_at = committed.available_at;
+            status.closing = committed.cursor.is_some();
+            status.warning = old.then(|| {
+                "the events are more than a day older than the clock: a replay belongs in a stream with time=\"historical\"".to_owned()
+            });
+            status.sources = sources;
+        });
+    }
+}

@@ -1,0 +1,375 @@
+//! What a pipeline reads: epochs gathered from its sources, one after the other.
+//!
+//! The intake knows nothing of what is committed: it goes on from what it has handed out, so that the
+//! next epoch can be read and decoded while the one before is computed and committed ([`super::runner`]).
+//! Where that one fails, the pipeline is opened anew from the store, and with it the intake.
+
+use std::time::{Duration, Instant};
+
+use millpond_engine::time::{Micros, Span};
+
+use super::control::Control;
+use super::cut::{self, Limits, Standing};
+use super::decode::{Decoded, Failure};
+use super::gather::Gathered;
+use super::halt::{Halt, Stop};
+use super::journal::Committed;
+use super::partition::Boundary;
+use super::schemas::Lookup;
+use super::source::{Chunk, Source};
+use super::step::bad_record;
+use super::watermarks::SourceTime;
+use crate::catalog::{OnBadRecord, StreamId, TimeMode};
+use crate::log::{Budget, Records};
+use crate::store::commit::{PartitionKey, Position};
+
+/// A wholly quiet stream's watermark goes on with the clock in steps of this length.
+pub const QUIET_STEP: Duration = Duration::from_secs(1);
+
+/// What a pipeline does not know by itself: time, and what the schema registry knows.
+pub struct Surroundings {
+    /// The wall clock.
+    pub clock: Box<dyn Fn() -> Micros + Send>,
+    /// The schema registry.
+    pub lookup: Box<dyn FnMut(u32) -> Lookup + Send>,
+}
+
+/// The sources of one pipeline, and how far it has been handed out what they hold.
+pub struct Intake {
+    sources: Vec<Source>,
+    time: TimeMode,
+    /// Per source: where the backfill of a live group ends.
+    backfill_ends: Vec<Boundary>,
+    /// The backfill of a live group is over for good.
+    live: bool,
+    /// Finish offsets that were handed out, per source.
+    finishes: Vec<Option<Vec<i64>>>,
+    /// `opened_at` of the last epoch: the next one's is not before it.
+    opened_at: Micros,
+    /// Source watermarks when the pipeline was opened.
+    restored: Vec<Micros>,
+    limits: Limits,
+    surroundings: Surroundings,
+    /// When the last epoch that held records was handed out.
+    cut_at: Instant,
+}
+
+/// One epoch as it was read, and how the sources stood right after it.
+pub struct Harvest {
+    /// When its gathering began.
+    pub started: Instant,
+    /// The records.
+    pub gathered: Gathered,
+    /// Availability is that of a backfill.
+    pub backfilling: bool,
+    /// What the sources say about time; [`SourceTime::previous`] is not theirs to know.
+    pub times: Vec<SourceTime>,
+    /// The sources have been read past these finish offsets, for the first time.
+    pub finishes: Option<Vec<Option<Vec<i64>>>>,
+    /// Where every partition stands.
+    pub positions: Vec<(PartitionKey, Position)>,
+    /// How the sources stand, for those who look.
+    pub standing: Vec<SourceStanding>,
+    /// What the sources ran into; what was gathered before it is good.
+    pub stop: Option<Stop>,
+}
+
+/// How one source stood after a harvest.
+#[derive(Debug, Clone)]
+pub struct SourceStanding {
+    /// The stream.
+    pub stream: StreamId,
+    /// Records in the log that were not read.
+    pub lag: u64,
+    /// Partitions behind an open transaction.
+    pub blocked: Vec<u32>,
+    /// Where each partition begins that has no position yet.
+    pub starts: Vec<i64>,
+}
+
+impl Intake {
+    /// An intake that goes on from what is committed.
+    pub fn new(
+        sources: Vec<Source>,
+        time: TimeMode,
+        backfill_ends: Vec<Boundary>,
+        committed: &Committed,
+        limits: Limits,
+        surroundings: Surroundings,
+    ) -> Self {
+        Self {
+            sources,
+            time,
+            backfill_ends,
+            live: committed.live,
+            finishes: committed.finishes.clone(),
+            opened_at: committed.opened_at,
+            restored: committed.source_watermarks.clone(),
+            limits,
+            surroundings,
+            cut_at: Instant::now(),
+        }
+    }
+
+    /// Reads and decodes until the epoch is to be cut. It may be empty.
+    pub fn gather(&mut self, control: &Control) -> Harvest {
+        let started = Instant::now();
+        self.take_changes(control);
+        self.opened_at = (self.surroundings.clock)().max(self.opened_at);
+        let backfilling = self.is_backfilling();
+        let boundaries = self.boundaries(backfilling);
+        let mut gathered = Gathered::new(self.opened_at, self.sources.len());
+        let stop = self.fill(&mut gathered, &boundaries, control).err();
+        if !gathered.is_empty() {
+            self.cut_at = Instant::now();
+        }
+        let finishes = if stop.is_some() { None } else { self.take_finishes() };
+        let positions = self.positions(&gathered);
+        Harvest {
+            started,
+            backfilling,
+            times: self.times(),
+            finishes,
+            positions,
+            standing: self.standing(),
+            gathered,
+            stop,
+        }
+    }
+
+    /// How the sources stand now.
+    pub fn standing(&mut self) -> Vec<SourceStanding> {
+        let of = |source: &mut Source| {
+            let (lag, blocked) = source.lag();
+            let starts =
+                (0..source.progress.len() as u32).map(|partition| source.start_of(partition)).collect();
+            SourceStanding { stream: source.stream.id, lag, blocked, starts }
+        };
+        self.sources.iter_mut().map(of).collect()
+    }
+
+    /// Shows others how far the group has come: what was read and is not committed is not in it.
+    pub fn tell_the_logs(&mut self, committed: &Committed) {
+        for source in &mut self.sources {
+            let mine = committed.positions.iter().filter(|(key, _)| key.source == source.index);
+            let positions: Vec<(u32, i64)> =
+                mine.map(|(key, position)| (key.partition, position.offset)).collect();
+            source.reader.committed(&positions);
+        }
+    }
+
+    /// Sleeps until a log has news, or the time is over.
+    pub fn wait(&mut self, timeout: Duration) {
+        // Several sources take turns: none of them sleeps while another has news for long.
+        let share = timeout / self.sources.len().max(1) as u32;
+        for source in &mut self.sources {
+            source.reader.wait(share);
+        }
+    }
+
+    fn fill(
+        &mut self,
+        gathered: &mut Gathered,
+        boundaries: &[Option<Boundary>],
+        control: &Control,
+    ) -> Result<(), Stop> {
+        let mut first = None;
+        for source in &mut self.sources {
+            source.open_epoch();
+            source.decode.forget_unknown();
+            source.recount(gathered.opened_at)?;
+        }
+        loop {
+            let read = self.read_one(gathered, boundaries)?;
+            if gathered.is_empty() {
+                if !read {
+                    return Ok(());
+                }
+                continue;
+            }
+            let standing = Standing {
+                records: gathered.records,
+                bytes: gathered.bytes,
+                age: first.get_or_insert_with(Instant::now).elapsed(),
+                since_commit: self.cut_at.elapsed(),
+                drained: !read,
+                must: control.is_stopped() || !read && self.passes(boundaries),
+            };
+            match cut::wait(&self.limits, &standing) {
+                None => return Ok(()),
+                Some(Duration::ZERO) => {}
+                Some(wait) => self.wait(wait),
+            }
+        }
+    }
+
+    /// Applies one chunk: of the source whose watermark holds the others back. False: there is none.
+    fn read_one(&mut self, gathered: &mut Gathered, boundaries: &[Option<Boundary>]) -> Result<bool, Stop> {
+        let mut order: Vec<usize> = (0..self.sources.len()).collect();
+        order.sort_by_key(|i| {
+            let source = self.sources.get(*i);
+            source.and_then(|s| {
+                let least = s.progress.iter().map(|p| p.max_event_time).min().flatten();
+                least.map(|t| t - s.stream.watermark_delay)
+            })
+        });
+        let budget = Budget {
+            records: self.limits.records.saturating_sub(gathered.records).max(1),
+            bytes: self.limits.bytes.saturating_sub(gathered.bytes).max(1),
+            wait: Duration::ZERO,
+        };
+        for at in order {
+            let Some(source) = self.sources.get_mut(at) else { continue };
+            let boundary = boundaries.get(at).and_then(Option::as_ref);
+            if let Some(chunk) = source.next(boundary, budget)? {
+                apply(source, chunk, gathered, &mut self.surroundings.lookup)?;
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Where reading stops for a moment: the ends of the backfill, then the offsets of a finish.
+    fn boundaries(&self, backfilling: bool) -> Vec<Option<Boundary>> {
+        if backfilling {
+            return self.backfill_ends.iter().cloned().map(Some).collect();
+        }
+        let of = |source: &Source| self.pending_finish(source).map(Boundary);
+        self.sources.iter().map(of).collect()
+    }
+
+    /// A live group, before every partition has passed the end that it had when the group was created.
+    pub fn is_backfilling(&self) -> bool {
+        let passed = |(source, end): (&Source, &Boundary)| end.is_passed(&source.progress);
+        let live = self.time == TimeMode::Live && !self.live;
+        live && !self.sources.iter().zip(&self.backfill_ends).all(passed)
+    }
+
+    fn passes(&self, boundaries: &[Option<Boundary>]) -> bool {
+        let passed = |(source, boundary): (&Source, &Option<Boundary>)| {
+            boundary.as_ref().is_none_or(|b| b.is_passed(&source.progress))
+        };
+        boundaries.iter().any(Option::is_some) && self.sources.iter().zip(boundaries).all(passed)
+    }
+
+    /// Finish offsets that have not been handed out yet.
+    fn pending_finish(&self, source: &Source) -> Option<Vec<i64>> {
+        let done = self.finishes.get(usize::from(source.index)).and_then(Option::as_ref);
+        source.stream.finish.clone().filter(|finish| Some(finish) != done)
+    }
+
+    /// What the journal is to remember, if all sources have come past their finish offsets and not
+    /// all of these have been handed out.
+    fn take_finishes(&mut self) -> Option<Vec<Option<Vec<i64>>>> {
+        if self.is_backfilling() || !self.sources.iter().any(|s| self.pending_finish(s).is_some()) {
+            return None;
+        }
+        let past =
+            |s: &Source| s.stream.finish.as_ref().is_some_and(|f| Boundary(f.clone()).is_passed(&s.progress));
+        if !self.sources.iter().all(past) {
+            return None;
+        }
+        self.finishes = self.sources.iter().map(|s| s.stream.finish.clone()).collect();
+        Some(self.finishes.clone())
+    }
+
+    fn times(&self) -> Vec<SourceTime> {
+        let of = |source: &Source| {
+            let at = usize::from(source.index);
+            let advances = source.stream.idle_advance && source.stream.time == TimeMode::Live;
+            let settle = source.stream.idle_timeout.unwrap_or(Span(QUIET_STEP.as_micros() as i64));
+            let quiet =
+                source.quiet_since().filter(|_| advances).map(|since| self.opened_at.0 - (since + settle).0);
+            SourceTime {
+                partitions: source.times(self.opened_at),
+                delay: source.stream.watermark_delay,
+                previous: Micros::MIN,
+                restored: self.restored.get(at).copied().unwrap_or(Micros::MIN),
+                quiet_for: quiet.filter(|q| *q > 0).map(Span),
+            }
+        };
+        self.sources.iter().map(of).collect()
+    }
+
+    /// Where the partitions stand. `last_record` is that of the epoch, where it has one.
+    fn positions(&self, gathered: &Gathered) -> Vec<(PartitionKey, Position)> {
+        let mut positions = Vec::new();
+        for source in &self.sources {
+            for (partition, progress) in (0..).zip(&source.progress) {
+                let key = PartitionKey { source: source.index, partition };
+                let position = Position {
+                    offset: progress.next,
+                    max_event_time: progress.max_event_time,
+                    identity: source.identity.clone(),
+                    last_record: gathered.last_record(key),
+                };
+                positions.push((key, position));
+            }
+        }
+        positions
+    }
+
+    fn take_changes(&mut self, control: &Control) {
+        for changed in control.take_changes() {
+            for source in self.sources.iter_mut().filter(|s| s.stream.id == changed.id) {
+                source.stream = std::sync::Arc::clone(&changed);
+            }
+        }
+    }
+}
+
+/// Decodes a chunk and adds it to the epoch. What cannot be taken now goes back to the source.
+fn apply(
+    source: &mut Source,
+    chunk: Chunk,
+    gathered: &mut Gathered,
+    lookup: &mut (dyn FnMut(u32) -> Lookup + Send),
+) -> Result<(), Stop> {
+    let partition = PartitionKey { source: source.index, partition: chunk.partition };
+    let Chunk { partition: number, mut records } = chunk;
+    let mut lookup = |id| lookup(id);
+    let (opened_at, seen) = (gathered.opened_at, source.seen(number));
+    let mut halt = None;
+    let mut decoded = match source.decode.chunk(partition, &records, opened_at, seen, &mut lookup) {
+        Ok(decoded) => decoded,
+        Err(failure) => return Err(not_taken(source, Chunk { partition: number, records }, failure)),
+    };
+    if source.stream.on_bad_record == OnBadRecord::Halt
+        && let Some(bad) = decoded.quarantine.first()
+    {
+        // What comes before it is good: it is committed, and the pipeline stands right before it.
+        halt = Some(bad_record(number, bad.offset, &bad.detail));
+        let rest = records.split_off(bad.offset);
+        source.put_back(Chunk { partition: number, records: rest });
+        decoded = match source.decode.chunk(partition, &records, opened_at, seen, &mut lookup) {
+            Ok(decoded) => decoded,
+            Err(failure) => return Err(not_taken(source, Chunk { partition: number, records }, failure)),
+        };
+    }
+    take(source, number, partition, records, decoded, gathered);
+    halt.map_or(Ok(()), |halt| Err(halt.into()))
+}
+
+fn take(
+    source: &mut Source,
+    number: u32,
+    partition: PartitionKey,
+    records: Records,
+    decoded: Decoded,
+    gathered: &mut Gathered,
+) {
+    let Some(next) = records.records.last().map(|r| r.offset + 1) else { return };
+    let from = source.progress.get(number as usize).map_or(0, |p| p.next);
+    source.applied(number, next, decoded.max_event_time, gathered.opened_at);
+    gathered.add(partition, from, records, decoded);
+}
+
+fn not_taken(source: &mut Source, chunk: Chunk, failure: Failure) -> Stop {
+    source.put_back(chunk);
+    match failure {
+        Failure::NotYet(reason) => Stop::Wait(reason),
+        Failure::Defect(error) => {
+            Halt::new(error.to_string(), "this is a defect: report it with the stream's schema").into()
+        }
+    }
+}
