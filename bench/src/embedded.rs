@@ -32,26 +32,27 @@ pub async fn run(options: &Options, corpus: &Corpus, report: &mut Report) -> Res
     }
     report.value("embedded: append over HTTP, synced", "events", rate(corpus, start), "1/s");
     let group = json!({"name": "ctr", "sql": corpus::SQL});
-    let elapsed = pipeline(&server, &group, "ads").await?;
-    let events = corpus.len() as f64 / elapsed;
-    report.ratio("embedded: 5-minute CTR", "events", events, "1/s", decode, None);
-    let commit = server.metric("commit_seconds_sum").await?;
-    report.value("embedded: 5-minute CTR", "in synced commits", commit / elapsed, "of time");
-    report.value(
-        "embedded: 5-minute CTR",
-        "rows out",
-        server.metric("stream_features_computed_total").await?,
-        "rows",
-    );
+    let run = pipeline(&server, &group, "ads").await?;
+    report_run(&server, report, "embedded: 5-minute CTR", corpus, &run, (decode, None)).await?;
     report.value("memory", "resident, loaded", server.resident_mb()?, "MB");
     Ok(())
 }
 
-/// Creates a group over a full log and waits until it has read all of it; seconds.
-pub async fn pipeline(server: &Server, group: &serde_json::Value, stream: &str) -> Result<f64> {
+/// How a pipeline went through a full log.
+pub struct Run {
+    /// From the request that created the group until all of it was committed.
+    pub seconds: f64,
+    /// From that request until the first epoch was opened.
+    pub until_first: f64,
+    /// Epochs committed.
+    pub epochs: usize,
+}
+
+/// Creates a group over a full log and waits until it has read all of it.
+pub async fn pipeline(server: &Server, group: &serde_json::Value, stream: &str) -> Result<Run> {
     let finished = server.post(&format!("/api/v1/streams/{stream}/finish"), &json!({})).await?;
     let position = finished["position"].as_str().ok_or("no position")?.to_owned();
-    let start = Instant::now();
+    let (start, wall) = (Instant::now(), chrono::Utc::now());
     server.post("/api/v1/feature-groups", group).await?;
     server
         .post(&format!("/api/v1/feature-groups/ctr/1/wait?position={position}&timeout=110"), &json!({}))
@@ -62,7 +63,30 @@ pub async fn pipeline(server: &Server, group: &serde_json::Value, stream: &str) 
     if counts["applied"] != counts["read"] || counts["balanced"] != true {
         return Err(format!("not every event was applied: {accounting}").into());
     }
-    Ok(elapsed)
+    let journal = server.get("/api/v1/feature-groups/ctr/1/epochs?limit=10000").await?;
+    let epochs = journal["epochs"].as_array().ok_or("no epochs")?;
+    let first = epochs.first().and_then(|e| e["opened_at"].as_str()).ok_or("no first epoch")?;
+    let opened = chrono::DateTime::parse_from_rfc3339(first)?.to_utc();
+    let until_first = (opened - wall).num_microseconds().unwrap_or_default() as f64 / 1e6;
+    Ok(Run { seconds: elapsed, until_first, epochs: epochs.len() })
+}
+
+/// Reports a run beside its ceiling, and where its time went.
+pub async fn report_run(
+    server: &Server,
+    report: &mut Report,
+    name: &str,
+    corpus: &Corpus,
+    run: &Run,
+    (ceiling, mark): (f64, Option<f64>),
+) -> Result<()> {
+    report.ratio(name, "events", corpus.len() as f64 / run.seconds, "1/s", ceiling, mark);
+    report.value(name, "before the first epoch", run.until_first, "s");
+    report.value(name, "epochs", run.epochs as f64, "");
+    let commit = server.metric("commit_seconds_sum").await?;
+    report.value(name, "in synced commits", commit / run.seconds, "of time");
+    report.value(name, "rows out", server.metric("stream_features_computed_total").await?, "rows");
+    Ok(())
 }
 
 fn decode_only(corpus: &Corpus) -> Result<f64> {

@@ -123,6 +123,10 @@ pub struct Pipeline {
     pub min_epoch_age: f64,
     /// A close emits at most this many rows in one epoch.
     pub max_close_rows: usize,
+    /// State is written at least this often, seconds: a restart applies what came since again …
+    pub checkpoint_interval: f64,
+    /// … or after this many records.
+    pub checkpoint_records: u64,
 }
 
 /// Logs.
@@ -199,8 +203,10 @@ impl Default for Pipeline {
         Self {
             max_epoch_records: 65_536,
             max_epoch_bytes: 16 << 20,
-            min_epoch_age: 0.05,
+            min_epoch_age: 0.005,
             max_close_rows: 65_536,
+            checkpoint_interval: 10.0,
+            checkpoint_records: 4_000_000,
         }
     }
 }
@@ -236,7 +242,12 @@ impl Offline {
 impl Pipeline {
     /// Least age of an epoch under light traffic.
     pub fn min_age(&self) -> Duration {
-        Duration::try_from_secs_f64(self.min_epoch_age).unwrap_or(Duration::from_millis(50))
+        Duration::try_from_secs_f64(self.min_epoch_age).unwrap_or(Duration::from_millis(5))
+    }
+
+    /// Greatest time between two checkpoints.
+    pub fn checkpoint_age(&self) -> Duration {
+        Duration::try_from_secs_f64(self.checkpoint_interval).unwrap_or(Duration::from_secs(10))
     }
 }
 

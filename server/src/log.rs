@@ -95,6 +95,10 @@ pub trait Reader: Send {
     fn range(&mut self, partition: u32) -> Result<(i64, i64), Error>;
     /// What tells this log from a recreated one of the same name; compared with the stored one at start.
     fn identity(&mut self) -> Result<String, Error>;
+    /// True where what was read can be read again: a log that is compacted gives other records later.
+    fn is_replayable(&mut self) -> Result<bool, Error> {
+        Ok(true)
+    }
     /// Blocks until some partition may have something to read, at most for `timeout`.
     fn wait(&mut self, timeout: Duration);
     /// Tells others how far the pipeline has come (Kafka: committed offsets, so that tools see the

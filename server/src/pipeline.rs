@@ -11,9 +11,12 @@
 //! ```
 //!
 //! [`open`] builds all this from what the last commit left in the store, so a start after `kill -9` is
-//! the same as any other start.
+//! the same as any other start. State is written at some epochs only ([`checkpoint`]); what came since is
+//! applied again from the journal ([`replay`]).
 
 mod accounting;
+mod buffers;
+mod checkpoint;
 mod commits;
 mod control;
 mod cut;
@@ -26,6 +29,7 @@ mod judge;
 mod metrics;
 mod open;
 mod partition;
+mod replay;
 mod runner;
 mod schemas;
 mod source;

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use millpond_engine::epoch::Engine;
 use millpond_engine::time::{Micros, Span};
 
+use super::checkpoint::Checkpoints;
 use super::gather::Gathered;
 use super::halt::Stop;
 use super::intake::{Harvest, QUIET_STEP, SourceStanding};
@@ -38,6 +39,8 @@ pub struct Commits {
     pub store: Arc<Store>,
     /// A close goes through at most this many keys in one epoch.
     pub max_rows: usize,
+    /// When the engine's state is written.
+    pub checkpoints: Checkpoints,
     /// Watermarks that move without records are committed at least this far apart.
     pub min_age: Duration,
     /// Told what happens: metrics.
@@ -86,6 +89,7 @@ impl Commits {
             let epoch = Epoch {
                 watermarks,
                 finishes,
+                checkpoint: self.checkpoints.is_due(gathered.records as u64),
                 modelled: self.modelled(backfilling),
                 positions: self.moved(positions),
                 ..self.epoch()
@@ -111,6 +115,17 @@ impl Commits {
         Ok(())
     }
 
+    /// Writes the state of what was committed since the last checkpoint: an epoch in which nothing else happens.
+    pub fn checkpoint(&mut self) -> Result<(), Stop> {
+        if !self.checkpoints.is_behind() {
+            return Ok(());
+        }
+        let gathered = Gathered::new(self.committed.opened_at, self.streams.len());
+        let backfilling = self.time == TimeMode::Live && !self.committed.live;
+        let epoch = Epoch { modelled: self.modelled(backfilling), checkpoint: true, ..self.epoch() };
+        self.commit(gathered, epoch, Instant::now())
+    }
+
     /// An epoch in which nothing moves.
     fn epoch(&self) -> Epoch {
         Epoch {
@@ -121,6 +136,7 @@ impl Commits {
             modelled: None,
             positions: Vec::new(),
             max_rows: self.max_rows,
+            checkpoint: self.checkpoints.is_due(0),
             halting: self.streams.iter().map(|s| s.on_bad_record == OnBadRecord::Halt).collect(),
         }
     }
@@ -156,11 +172,13 @@ impl Commits {
     }
 
     fn commit(&mut self, gathered: Gathered, epoch: Epoch, started: Instant) -> Result<(), Stop> {
+        let records = gathered.records as u64;
         let commit = step::step(&mut self.engine, &self.committed, gathered, epoch)?;
         let begun = Instant::now();
         let done = self.store.commit(&commit)?;
         let timing = Timing { total: started.elapsed(), commit: begun.elapsed() };
         self.last_commit = Instant::now();
+        self.checkpoints.committed(commit.journal.checkpoint, records);
         self.committed.advance(&commit, done.available_at);
         (self.observe)(Event::Committed(&commit, timing));
         Ok(())

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use millpond_engine::epoch::{Delete, RecordId, SourceBatch};
 use millpond_engine::time::Micros;
 
+use super::buffers::Buffers;
 use super::decode::Decoded;
 use crate::log::digest::{self, RangeDigest};
 use crate::log::{RecordRef, Records};
@@ -26,6 +27,8 @@ pub struct Gathered {
     pub records: usize,
     /// Their bytes.
     pub bytes: usize,
+    /// Where the records' memory goes afterwards.
+    buffers: Buffers,
 }
 
 /// What was read of one partition: half-open offsets, with the bytes and the rows.
@@ -43,7 +46,13 @@ pub struct Range {
 impl Gathered {
     /// An epoch that has read nothing.
     pub fn new(opened_at: Micros, sources: usize) -> Self {
+        Self::with_buffers(opened_at, sources, Buffers::default())
+    }
+
+    /// The same, with a place for the records' memory.
+    pub fn with_buffers(opened_at: Micros, sources: usize, buffers: Buffers) -> Self {
         Self {
+            buffers,
             opened_at,
             partitions: BTreeMap::new(),
             counts: vec![Accounting::default(); sources],
@@ -123,6 +132,12 @@ impl Gathered {
         let chunk = self.partitions.get(&partition)?.chunks.last()?;
         let record = chunk.records.last()?;
         Some((record.offset, digest::of_record(chunk, record)))
+    }
+}
+
+impl Drop for Gathered {
+    fn drop(&mut self) {
+        self.buffers.give(std::mem::take(&mut self.partitions).into_values().flat_map(|range| range.chunks));
     }
 }
 

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use millpond_engine::time::{Micros, Span};
 
+use super::buffers::Buffers;
 use super::control::Control;
 use super::cut::{self, Limits, Standing};
 use super::decode::{Decoded, Failure};
@@ -52,6 +53,7 @@ pub struct Intake {
     surroundings: Surroundings,
     /// When the last epoch that held records was handed out.
     cut_at: Instant,
+    buffers: Buffers,
 }
 
 /// One epoch as it was read, and how the sources stood right after it.
@@ -90,14 +92,19 @@ pub struct SourceStanding {
 impl Intake {
     /// An intake that goes on from what is committed.
     pub fn new(
-        sources: Vec<Source>,
+        mut sources: Vec<Source>,
         time: TimeMode,
         backfill_ends: Vec<Boundary>,
         committed: &Committed,
         limits: Limits,
         surroundings: Surroundings,
     ) -> Self {
+        let buffers = Buffers::default();
+        for source in &mut sources {
+            source.buffers = buffers.clone();
+        }
         Self {
+            buffers,
             sources,
             time,
             backfill_ends,
@@ -118,7 +125,7 @@ impl Intake {
         self.opened_at = (self.surroundings.clock)().max(self.opened_at);
         let backfilling = self.is_backfilling();
         let boundaries = self.boundaries(backfilling);
-        let mut gathered = Gathered::new(self.opened_at, self.sources.len());
+        let mut gathered = Gathered::with_buffers(self.opened_at, self.sources.len(), self.buffers.clone());
         let stop = self.fill(&mut gathered, &boundaries, control).err();
         if !gathered.is_empty() {
             self.cut_at = Instant::now();

@@ -6,6 +6,7 @@ use std::time::Instant;
 use millpond_engine::epoch::{Emission, Engine, Upsert};
 use millpond_engine::time::Micros;
 
+use super::checkpoint::Checkpoints;
 use super::commits::{Commits, Observe};
 use super::cut::Limits;
 use super::decode::Decode;
@@ -13,11 +14,16 @@ use super::halt::{Halt, Stop};
 use super::intake::{Intake, Surroundings};
 use super::journal::Committed;
 use super::partition::Boundary;
+use super::replay::{Again, replay};
 use super::runner::Pipeline;
+use super::schemas::Lookup;
 use super::source::Source;
 use crate::catalog::{Emit, GroupEntry, Stream};
 use crate::log::Reader;
 use crate::store::{self, Store};
+
+/// Opens the log of a stream.
+pub type OpenLog<'a> = &'a dyn Fn(&Stream) -> Result<Box<dyn Reader>, crate::log::Error>;
 
 /// What a pipeline is made of.
 pub struct Parts<'a> {
@@ -26,13 +32,15 @@ pub struct Parts<'a> {
     /// Its streams, in the order of its sources.
     pub streams: &'a [Arc<Stream>],
     /// Opens the log of a stream.
-    pub open_log: &'a dyn Fn(&Stream) -> Result<Box<dyn Reader>, crate::log::Error>,
+    pub open_log: OpenLog<'a>,
     /// Where everything is committed.
     pub store: &'a Arc<Store>,
     /// How large epochs become.
     pub limits: Limits,
     /// A close goes through at most this many keys in one epoch.
     pub max_rows: usize,
+    /// When the engine's state is written.
+    pub checkpoints: Checkpoints,
     /// Everything outside.
     pub surroundings: Surroundings,
     /// Told what happens.
@@ -48,17 +56,22 @@ pub fn open(parts: Parts<'_>) -> Result<Pipeline, Stop> {
         return Err(other_semantics(entry.semantics).into());
     }
     let committed = Committed::restore(last.as_ref(), store.positions(id)?, streams.len());
-    let engine = engine(group, committed.watermark, store)?;
-    let now = (parts.surroundings.clock)();
+    let mut surroundings = parts.surroundings;
+    let mut checkpoints = parts.checkpoints;
+    let engine = engine(group, streams, parts.open_log, store, &mut *surroundings.lookup, &mut checkpoints)?;
+    let now = (surroundings.clock)();
     let mut sources = Vec::with_capacity(streams.len());
     for (index, stream) in (0u16..).zip(streams) {
-        let (reader, start) = (parts.open_log)(stream).map(|reader| (reader, start(group, index)))?;
+        let (mut reader, start) = (parts.open_log)(stream).map(|reader| (reader, start(group, index)))?;
+        if group.query.is_none() || !reader.is_replayable()? {
+            checkpoints = checkpoints.always();
+        }
         let decode = decode(group, index, stream).ok_or_else(|| unplanned(stream))?;
         let positions = committed.of_source(index);
         sources.push(Source::open(index, Arc::clone(stream), reader, decode, &positions, start, now)?);
     }
     let ends = group.def.sources.iter().map(|source| Boundary(source.backfill_end.clone())).collect();
-    let intake = Intake::new(sources, group.def.time, ends, &committed, parts.limits, parts.surroundings);
+    let intake = Intake::new(sources, group.def.time, ends, &committed, parts.limits, surroundings);
     let mut pipeline = Pipeline {
         commits: Commits {
             group: id,
@@ -69,6 +82,7 @@ pub fn open(parts: Parts<'_>) -> Result<Pipeline, Stop> {
             committed,
             store: Arc::clone(store),
             max_rows: parts.max_rows,
+            checkpoints,
             min_age: parts.limits.min_age,
             observe: parts.observe,
             last_commit: Instant::now(),
@@ -80,21 +94,48 @@ pub fn open(parts: Parts<'_>) -> Result<Pipeline, Stop> {
     Ok(pipeline)
 }
 
-/// The engine at the state that the last epoch committed.
-fn engine(group: &GroupEntry, watermark: Micros, store: &Store) -> Result<Engine, Stop> {
+/// The engine at the state that the last epoch committed: that of the last checkpoint, and what came since.
+fn engine(
+    group: &GroupEntry,
+    streams: &[Arc<Stream>],
+    open_log: OpenLog<'_>,
+    store: &Store,
+    lookup: &mut dyn FnMut(u32) -> Lookup,
+    checkpoints: &mut Checkpoints,
+) -> Result<Engine, Stop> {
+    let entries = store.since_checkpoint(group.def.id)?;
     let Some(query) = &group.query else {
+        let watermark = entries.last().map_or(Micros::MIN, |entry| entry.watermark);
         return Ok(Engine::ingest(ingested(group).ok_or_else(unreadable)?, watermark)?);
     };
+    // Before the first checkpoint there is no state: everything is applied again.
+    let (checkpoint, since) = match entries.split_first() {
+        Some((first, since)) if first.checkpoint => (Some(first), since),
+        _ => (None, &entries[..]),
+    };
+    let watermark = checkpoint.map_or(Micros::MIN, |entry| entry.watermark);
     // The engine takes rows, not results: the first one that cannot be read ends the iteration.
     let mut failure: Option<store::Error> = None;
     let rows = store.state(group.def.id)?.map_while(|row| row.map_err(|error| failure = Some(error)).ok());
     let on_update = group.def.emit == Emit::OnUpdate;
     let emission = Emission { allowed_lateness: group.def.allowed_lateness, on_update };
     let engine = Engine::restore(Arc::clone(query), emission, watermark, rows);
-    match failure {
-        Some(error) => Err(error.into()),
-        None => Ok(engine?),
+    if let Some(error) = failure {
+        return Err(error.into());
     }
+    let mut engine = engine?;
+    if !since.is_empty() {
+        let again = |(index, stream): (u16, &Arc<Stream>)| {
+            let decode = decode(group, index, stream).ok_or_else(|| unplanned(stream))?;
+            Ok(Again { stream: Arc::clone(stream), reader: open_log(stream)?, decode })
+        };
+        let mut sources = (0..).zip(streams).map(again).collect::<Result<Vec<_>, Stop>>()?;
+        let cursor = checkpoint.and_then(|entry| entry.close_cursor.clone());
+        replay(&mut engine, &mut sources, since, cursor, lookup)?;
+        let records = since.iter().flat_map(|entry| &entry.counts).map(|counts| counts.read).sum();
+        checkpoints.replayed(since.len() as u64, records);
+    }
+    Ok(engine)
 }
 
 /// An ingested group's rows are its records: which columns are the key, the event time, the features.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use millpond_engine::time::Micros;
 use millpond_engine::watermark::PartitionTime;
 
+use super::buffers::Buffers;
 use super::decode::{CHUNK, Decode};
 use super::halt::{Halt, Stop};
 use super::partition::{Boundary, Progress, reading_order};
@@ -32,6 +33,8 @@ pub struct Source {
     pub progress: Vec<Progress>,
     /// Where the group begins to read, by partition; 0 for partitions that came later.
     pub start: Vec<i64>,
+    /// Memory for what is read.
+    pub buffers: Buffers,
     cursors: Vec<Cursor>,
     /// Greatest event time or heartbeat of all partitions when the epoch was opened.
     seen: Option<Micros>,
@@ -76,6 +79,7 @@ impl Source {
             identity,
             progress: Vec::new(),
             start: start.to_vec(),
+            buffers: Buffers::default(),
             cursors: Vec::new(),
             seen: None,
             recount_at: std::time::Instant::now() + RECOUNT,
@@ -150,6 +154,7 @@ impl Source {
         let mut records = std::mem::take(&mut cursor.pending);
         if records.records.is_empty() {
             let budget = Budget { records: budget.records.min(CHUNK), ..budget };
+            records = self.buffers.take();
             self.reader.poll(partition, budget, &mut records)?;
             // Not delivered yet? Then it is still to come before anything else.
             if let Some(verify) = cursor.verify.take_if(|_| !records.records.is_empty()) {
@@ -166,7 +171,11 @@ impl Source {
                 progress.clear_to = limit;
             }
         }
-        Ok((!records.records.is_empty()).then_some(Chunk { partition, records }))
+        if records.records.is_empty() {
+            self.buffers.give(std::iter::once(records));
+            return Ok(None);
+        }
+        Ok(Some(Chunk { partition, records }))
     }
 
     /// Gives a chunk back, or the rest of it: the next `next` begins with it.

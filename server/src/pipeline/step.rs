@@ -32,6 +32,8 @@ pub struct Epoch {
     pub positions: Vec<(PartitionKey, Position)>,
     /// A close goes through at most this many keys.
     pub max_rows: usize,
+    /// The engine's state is written.
+    pub checkpoint: bool,
     /// Sources whose streams say `on_bad_record = "halt"`.
     pub halting: Vec<bool>,
 }
@@ -53,7 +55,7 @@ pub fn step(
         finished: epoch.finishes.is_some(),
         cursor: committed.cursor.clone(),
         max_rows: epoch.max_rows,
-        checkpoint: true,
+        checkpoint: epoch.checkpoint,
     })?;
     drop(batches);
     let quarantine = quarantined(&mut gathered, &output, &epoch.halting)?;
@@ -75,7 +77,8 @@ pub fn step(
         rows: output.rows.iter().map(|batch| batch.keys.len() as u64).sum(),
         close_cursor: output.cursor,
         unknown_schema_ids: gathered.unknown.iter().copied().collect(),
-        checkpoint: true,
+        checkpoint: epoch.checkpoint,
+        max_rows: epoch.max_rows,
         semantics: SEMANTICS,
         finishes: epoch.finishes.unwrap_or_else(|| committed.finishes.clone()),
     };

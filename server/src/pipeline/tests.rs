@@ -3,6 +3,7 @@
 
 mod faults;
 mod oracle;
+mod replay;
 mod time;
 mod tombstones;
 mod world;

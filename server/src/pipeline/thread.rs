@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use uuid::Uuid;
 
 use super::Error;
+use super::checkpoint::Checkpoints;
 use super::control::{Backoff, Control};
 use super::cut::Limits;
 use super::halt::{Halt, Stop};
@@ -182,6 +183,7 @@ fn open_with(shared: &Shared, group: &GroupEntry, streams: &[Arc<Stream>]) -> Re
             max_age: MAX_AGE,
         },
         max_rows: settings.max_close_rows,
+        checkpoints: Checkpoints::new(settings.checkpoint_age(), settings.checkpoint_records),
         surroundings: Surroundings {
             clock: Box::new(wall_clock),
             lookup: Box::new(move |id| lookup(&registry, id)),

@@ -133,8 +133,12 @@ pub struct JournalEntry {
     pub close_cursor: Option<CloseCursor>,
     /// Schema ids judged unknown in this epoch.
     pub unknown_schema_ids: Vec<u32>,
-    /// True where the durable state stands at this epoch.
+    /// The durable state was written in this epoch: a restart begins there and applies what came after again.
     pub checkpoint: bool,
+    /// A close went through at most this many keys in this epoch. 0 in what the first releases wrote,
+    /// which made every epoch a checkpoint.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub max_rows: usize,
     /// Version of the engine's semantics.
     pub semantics: u32,
     /// Per source: the finish offsets that have been acted on, so that each finish closes windows once.
@@ -157,6 +161,10 @@ pub struct Quarantined {
     pub key: Option<Vec<u8>>,
     /// The value as it came; `None` for a null value.
     pub value: Option<Vec<u8>>,
+}
+
+fn is_zero(n: &usize) -> bool {
+    *n == 0
 }
 
 /// A record that no window took any more.

@@ -84,6 +84,12 @@ fn encode<'s>(store: &'s Store, commit: &EpochCommit, state: &GroupState) -> Res
     let mut batch = Batch::new(&store.db);
     let (group, mut record) = (commit.group, state.record.clone());
     record.epoch = commit.epoch;
+    if commit.journal.checkpoint {
+        record.checkpoint = Some(commit.epoch);
+    } else if record.checkpoint.is_none() {
+        // The state of an older release stands at its last epoch.
+        record.checkpoint = Some(expected - 1);
+    }
     record.count(&commit.journal.counts, commit.quarantine.iter().map(|q| &q.reason));
     // A live commit ends a backfill: from here the store's clock is the group's.
     let modelled = match commit.availability {

@@ -33,6 +33,9 @@ pub(super) struct GroupRecord {
     pub totals: Totals,
     /// Dead letters by reason.
     pub quarantined: BTreeMap<String, u64>,
+    /// The last epoch that wrote the durable state. `None`: the last epoch did, as all of the first releases did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checkpoint: Option<u64>,
 }
 
 impl GroupRecord {
@@ -125,6 +128,24 @@ impl Store {
         value.map(|v| read_entry(&v)).transpose()
     }
 
+    /// The epoch at which the durable state stands, and the epochs since, in order. Empty before the
+    /// first epoch.
+    pub fn since_checkpoint(&self, group: GroupId) -> Result<Vec<JournalEntry>, Error> {
+        let (checkpoint, last) = {
+            let group = self.group(group)?;
+            let state = group.lock();
+            (state.record.checkpoint.unwrap_or(state.record.epoch), state.record.epoch)
+        };
+        let epochs = usize::try_from(last + 1 - checkpoint).unwrap_or(usize::MAX);
+        let entries = self.journal(group, checkpoint, epochs)?;
+        let whole = entries.iter().map(|e| e.epoch).eq(checkpoint.max(1)..=last);
+        if whole {
+            Ok(entries)
+        } else {
+            Err(Error::corrupt("journal", "epochs are missing since the checkpoint"))
+        }
+    }
+
     /// Up to `limit` journal entries in order, from epoch `from` on.
     pub fn journal(&self, group: GroupId, from: u64, limit: usize) -> Result<Vec<JournalEntry>, Error> {
         self.db
@@ -181,6 +202,7 @@ mod tests {
             close_cursor: Some(CloseCursor { window_end: Micros(5), key: vec![1, 255] }),
             unknown_schema_ids: vec![7],
             checkpoint: true,
+            max_rows: 0,
             semantics: 1,
             finishes: Vec::new(),
         }

@@ -88,6 +88,7 @@ fn epoch(n: u64, rows: &[Row]) -> EpochCommit {
             close_cursor: None,
             unknown_schema_ids: vec![],
             checkpoint: true,
+            max_rows: 1000,
             semantics: 1,
             finishes: vec![],
         },

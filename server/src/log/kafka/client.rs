@@ -83,6 +83,8 @@ pub fn consumer(config: &Kafka, topic: &str, group: &str) -> Result<Arc<BaseCons
         ("queued.min.messages", "200000"),
         ("queued.max.messages.kbytes", "32768"),
         ("fetch.message.max.bytes", "4194304"),
+        // A fetch that waits holds up what is asked after it on the same connection.
+        ("fetch.wait.max.ms", "100"),
         // A few per cent of the CPU, and a flipped bit becomes an error instead of a feature.
         ("check.crcs", "true"),
     ];

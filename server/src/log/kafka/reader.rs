@@ -24,6 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// A topic, read in batches from one queue per partition.
 pub struct KafkaReader {
     topic: String,
+    config: Kafka,
     partitions: BTreeMap<u32, Partition>,
     /// Partitions were sought since the last assignment.
     unassigned: bool,
@@ -46,6 +47,7 @@ impl KafkaReader {
     pub fn open(config: &Kafka, topic: &str, group: &str) -> Result<Self, Error> {
         Ok(Self {
             topic: topic.to_owned(),
+            config: config.clone(),
             partitions: BTreeMap::new(),
             unassigned: false,
             shown: (Instant::now(), Vec::new()),
@@ -84,6 +86,8 @@ impl KafkaReader {
                 .map_err(|e| failed(&self.topic, &e))?;
         }
         self.consumer.assign(&list).map_err(|e| failed(&self.topic, &e))?;
+        // Says at once who leads the partitions: librdkafka itself would look again after a second.
+        topic::partitions(&self.consumer, &self.topic)?;
         self.unassigned = false;
         Ok(())
     }
@@ -113,6 +117,10 @@ impl KafkaReader {
 impl Reader for KafkaReader {
     fn partitions(&mut self) -> Result<u32, Error> {
         topic::partitions(&self.consumer, &self.topic)
+    }
+
+    fn is_replayable(&mut self) -> Result<bool, Error> {
+        topic::is_replayable(&self.config, &self.topic)
     }
 
     fn seek(&mut self, number: u32, offset: i64) -> Result<(), Error> {

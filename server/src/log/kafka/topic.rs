@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use millpond_engine::time::Micros;
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::RDKafkaErrorCode;
@@ -93,6 +93,25 @@ pub(super) fn identity(consumer: &BaseConsumer<Context>, topic: &str) -> Result<
     let id =
         queue::topic_id(consumer, topic, ANSWER).map_err(|code| by_code(topic, code, code.to_string()))?;
     Ok(format!("kafka:{cluster}/{topic}/{}", id.as_deref().unwrap_or("-")))
+}
+
+/// Whether what was read of a topic can be read again: not where it is compacted, and not where the
+/// brokers do not let us ask.
+pub(super) fn is_replayable(config: &Kafka, topic: &str) -> Result<bool, Error> {
+    let admin: AdminClient<DefaultClientContext> =
+        client::producer(config)?.create().map_err(|e| client::refused(topic, &e))?;
+    let options = AdminOptions::new().request_timeout(Some(ANSWER));
+    let topics = [ResourceSpecifier::Topic(topic)];
+    let asked = admin.describe_configs(&topics, &options);
+    let answers = futures::executor::block_on(asked).map_err(|e| failed(topic, &e))?;
+    let policy = answers.into_iter().find_map(|answer| match answer {
+        Ok(resource) => resource.get("cleanup.policy").and_then(|entry| entry.value.clone()),
+        Err(code) => {
+            tracing::warn!(topic, %code, "the topic's cleanup.policy is not told: state is written in every epoch");
+            None
+        }
+    });
+    Ok(policy.is_some_and(|policy| !policy.contains("compact")))
 }
 
 /// Partitions of a topic; one that does not exist is created, with `partitions` (one by default) and

@@ -101,6 +101,7 @@ impl World {
                 close_cursor: None,
                 unknown_schema_ids: vec![],
                 checkpoint: false,
+                max_rows: 1000,
                 semantics: 1,
                 finishes: vec![],
             },

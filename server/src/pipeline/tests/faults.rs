@@ -12,21 +12,21 @@ use crate::pipeline::status::State;
 
 /// A log in memory that fails as it is told to.
 #[derive(Clone, Default)]
-struct Fake(Arc<Mutex<Log>>);
+pub struct Fake(Arc<Mutex<Log>>);
 
 #[derive(Default)]
-struct Log {
-    identity: String,
-    first: i64,
-    records: Vec<Vec<u8>>,
+pub struct Log {
+    pub identity: String,
+    pub first: i64,
+    pub records: Vec<Vec<u8>>,
     next: i64,
     /// What the next polls do instead of reading.
-    failures: VecDeque<Error>,
+    pub failures: VecDeque<Error>,
     polls: usize,
 }
 
 impl Fake {
-    fn new(world: &World, events: i64) -> Self {
+    pub fn new(world: &World, events: i64) -> Self {
         let fake = Self::default();
         let mut log = fake.0.lock().unwrap();
         log.identity = "fake/1".to_owned();
@@ -35,7 +35,7 @@ impl Fake {
         fake
     }
 
-    fn change(&self, change: impl FnOnce(&mut Log)) {
+    pub fn change(&self, change: impl FnOnce(&mut Log)) {
         change(&mut self.0.lock().unwrap());
     }
 }
@@ -91,11 +91,11 @@ impl Reader for Fake {
     fn wait(&mut self, _: Duration) {}
 }
 
-fn down() -> Error {
+pub fn down() -> Error {
     Error::Unavailable { log: "fake".to_owned(), detail: "no broker answers".to_owned() }
 }
 
-fn opened(world: &World, fake: &Fake) -> Result<crate::pipeline::runner::Pipeline, Stop> {
+pub fn opened(world: &World, fake: &Fake) -> Result<crate::pipeline::runner::Pipeline, Stop> {
     world.open_with(&|_| Ok(Box::new(fake.clone()) as Box<dyn Reader>))
 }
 

@@ -12,6 +12,7 @@ use super::world::{Row, SCHEMA_ID, T0, WINDOW, World};
 use crate::catalog::TimeMode;
 use crate::log::digest::RangeDigest;
 use crate::log::{Budget, Kind, Records};
+use crate::pipeline::checkpoint::Checkpoints;
 use crate::store::commit::{Accounting, JournalEntry};
 
 /// What the test knows of a record without decoding it.
@@ -207,7 +208,22 @@ fn rows_equal_a_naive_recomputation() {
 
 #[test]
 fn a_restart_at_every_epoch_boundary_changes_nothing() {
+    restart_at_every_epoch_boundary(Checkpoints::new(Duration::from_hours(1), u64::MAX).always());
+}
+
+#[test]
+fn nor_does_it_where_state_is_written_now_and_then() {
+    restart_at_every_epoch_boundary(Checkpoints::new(Duration::from_hours(1), 150));
+}
+
+#[test]
+fn nor_where_it_is_never_written() {
+    restart_at_every_epoch_boundary(Checkpoints::new(Duration::from_hours(1), u64::MAX));
+}
+
+fn restart_at_every_epoch_boundary(checkpoints: Checkpoints) {
     let mut world = World::new(2, TimeMode::Live);
+    world.checkpoints = checkpoints;
     world.limits.records = 41;
     world.max_rows = 5; // large closes go on over several epochs, and over restarts
     let sent = send(&world, 2, 1000);

@@ -16,6 +16,7 @@ use crate::catalog::{
     history,
 };
 use crate::log::{self, Kind, Reader};
+use crate::pipeline::checkpoint::Checkpoints;
 use crate::pipeline::control::Control;
 use crate::pipeline::cut::Limits;
 use crate::pipeline::halt::Stop;
@@ -58,10 +59,13 @@ pub struct World {
     pub clock: Arc<AtomicI64>,
     pub limits: Limits,
     pub max_rows: usize,
+    pub checkpoints: Checkpoints,
     pub control: Control,
     pub board: Board,
     /// Ids that the registry does not answer for, and those it does not know.
     pub silent: Arc<std::sync::Mutex<Vec<u32>>>,
+    /// Ids that were registered later, all of them [`SCHEMA`].
+    pub known: Arc<std::sync::Mutex<Vec<u32>>>,
     _dir: tempfile::TempDir,
 }
 
@@ -131,9 +135,11 @@ impl World {
             clock: Arc::new(AtomicI64::new(T0 + 86_400_000_000)),
             limits,
             max_rows: 1000,
+            checkpoints: Checkpoints::new(Duration::from_hours(1), u64::MAX).always(),
             control: Control::default(),
             board: Board::new(Status::new(State::Running)),
             silent: Arc::default(),
+            known: Arc::default(),
             _dir: dir,
         }
     }
@@ -154,7 +160,8 @@ impl World {
     ) -> Result<Pipeline, Stop> {
         let entry = self.entry();
         self.store.register_group(self.group.id, &entry.schema, 2).unwrap();
-        let (clock, silent) = (Arc::clone(&self.clock), Arc::clone(&self.silent));
+        let (clock, silent, registered) =
+            (Arc::clone(&self.clock), Arc::clone(&self.silent), Arc::clone(&self.known));
         open(Parts {
             group: &entry,
             streams: &[Arc::new(self.stream.clone())],
@@ -162,6 +169,7 @@ impl World {
             store: &self.store,
             limits: self.limits,
             max_rows: self.max_rows,
+            checkpoints: self.checkpoints.clone(),
             surroundings: Surroundings {
                 clock: Box::new(move || Micros(clock.load(Ordering::SeqCst))),
                 lookup: Box::new(move |id| match id {
@@ -169,6 +177,7 @@ impl World {
                         Lookup::NotYet("the registry is down".to_owned())
                     }
                     SCHEMA_ID => Lookup::Known(SCHEMA.into()),
+                    id if registered.lock().unwrap().contains(&id) => Lookup::Known(SCHEMA.into()),
                     8 => Lookup::Known(
                         r#"{"type":"record","name":"Other","fields":[{"name":"a","type":"string"}]}"#.into(),
                     ),
