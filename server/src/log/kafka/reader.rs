@@ -86,8 +86,6 @@ impl KafkaReader {
                 .map_err(|e| failed(&self.topic, &e))?;
         }
         self.consumer.assign(&list).map_err(|e| failed(&self.topic, &e))?;
-        // Says at once who leads the partitions: librdkafka itself would look again after a second.
-        topic::partitions(&self.consumer, &self.topic)?;
         self.unassigned = false;
         Ok(())
     }

@@ -89,6 +89,9 @@ pub(super) fn range(
 }
 
 pub(super) fn identity(consumer: &BaseConsumer<Context>, topic: &str) -> Result<String, Error> {
+    // The cluster's id comes with any metadata; a client that has asked for none yet would wait for its
+    // own timer, a second, before it connects.
+    partitions(consumer, topic)?;
     let cluster = consumer.client().fetch_cluster_id(ANSWER).unwrap_or_else(|| "-".to_owned());
     let id =
         queue::topic_id(consumer, topic, ANSWER).map_err(|code| by_code(topic, code, code.to_string()))?;
