@@ -65,8 +65,9 @@ def settle(server: Server, group: str, version: int = 1, timeout: float = 300) -
     while True:
         detail = server.get(f"/api/v1/feature-groups/{group}/{version}")
         status = detail["status"]
-        assert status["state"] in ("running", "backfilling"), status
-        quiet = quiet + 1 if status["lag"] == 0 and status["epoch"] == before else 0
+        assert status["state"] in ("restoring", "running", "backfilling"), status
+        still = status["state"] != "restoring" and status["lag"] == 0 and status["epoch"] == before
+        quiet = quiet + 1 if still else 0
         before = status["epoch"]
         if quiet >= 4:
             return detail

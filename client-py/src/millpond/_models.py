@@ -67,7 +67,7 @@ class Status:
     """How a feature group's pipeline is doing.
 
     Attributes:
-        state: running, backfilling, paused, waiting or halted.
+        state: restoring, running, backfilling, paused, waiting or halted.
         reason: why, where it is not running.
         mend: what to do about it.
         watermark: event time up to which the group is complete; None: nothing seen yet.

@@ -87,7 +87,7 @@ pub struct Source {
 /// How a pipeline stands.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct Status {
-    /// `running`, `backfilling`, `waiting`, `paused` or `halted`
+    /// `restoring`, `running`, `backfilling`, `waiting`, `paused` or `halted`
     #[schema(example = "running")]
     pub state: &'static str,
     /// What happened, where it is not just running

@@ -1,6 +1,7 @@
 //! What a pipeline computes and commits: harvest → watermarks → engine → one commit → what others see.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use millpond_engine::epoch::Engine;
@@ -9,7 +10,7 @@ use millpond_engine::time::{Micros, Span};
 use super::checkpoint::Checkpoints;
 use super::gather::Gathered;
 use super::halt::Stop;
-use super::intake::{Harvest, QUIET_STEP, SourceStanding};
+use super::intake::{Ahead, Harvest, QUIET_STEP, SourceStanding};
 use super::journal::Committed;
 use super::status::{Board, SourceStatus, State};
 use super::step::{self, Epoch};
@@ -49,6 +50,8 @@ pub struct Commits {
     pub last_commit: Instant,
     /// How the sources stood after the last harvest.
     pub standing: Vec<SourceStanding>,
+    /// What has been read since.
+    pub ahead: Ahead,
 }
 
 /// What a pipeline reports while it runs, for metrics.
@@ -189,6 +192,7 @@ impl Commits {
         let state = if backfilling { State::Backfilling } else { State::Running };
         let committed = &self.committed;
         let of = |(source, standing): (usize, &SourceStanding)| {
+            let ahead = self.ahead.get(source).map_or(0, |ahead| ahead.load(Ordering::Relaxed));
             let position = |(partition, start): (u32, &i64)| {
                 let key = PartitionKey { source: source as u16, partition };
                 committed.positions.get(&key).map_or(*start, |p| p.offset)
@@ -197,7 +201,7 @@ impl Commits {
                 stream: standing.stream,
                 positions: (0..).zip(&standing.starts).map(position).collect(),
                 watermark: committed.source_watermarks.get(source).copied().unwrap_or(Micros::MIN),
-                lag: standing.lag,
+                lag: standing.lag.max(ahead),
                 blocked: standing.blocked.clone(),
             }
         };

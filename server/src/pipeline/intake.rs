@@ -4,6 +4,8 @@
 //! next epoch can be read and decoded while the one before is computed and committed ([`super::runner`]).
 //! Where that one fails, the pipeline is opened anew from the store, and with it the intake.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use millpond_engine::time::{Micros, Span};
@@ -54,7 +56,11 @@ pub struct Intake {
     /// When the last epoch that held records was handed out.
     cut_at: Instant,
     buffers: Buffers,
+    ahead: Ahead,
 }
+
+/// Per source: records that are read and not committed, beyond those of the epoch that is being committed.
+pub type Ahead = Arc<[AtomicU64]>;
 
 /// One epoch as it was read, and how the sources stood right after it.
 pub struct Harvest {
@@ -104,6 +110,7 @@ impl Intake {
             source.buffers = buffers.clone();
         }
         Self {
+            ahead: sources.iter().map(|_| AtomicU64::new(0)).collect(),
             buffers,
             sources,
             time,
@@ -116,6 +123,11 @@ impl Intake {
             surroundings,
             cut_at: Instant::now(),
         }
+    }
+
+    /// What is read ahead, for others to see.
+    pub fn ahead(&self) -> Ahead {
+        Arc::clone(&self.ahead)
     }
 
     /// Reads and decodes until the epoch is to be cut. It may be empty.
@@ -181,6 +193,7 @@ impl Intake {
         control: &Control,
     ) -> Result<(), Stop> {
         let mut first = None;
+        self.ahead.iter().for_each(|ahead| ahead.store(0, Ordering::Relaxed));
         for source in &mut self.sources {
             source.open_epoch();
             source.decode.forget_unknown();
@@ -188,6 +201,9 @@ impl Intake {
         }
         loop {
             let read = self.read_one(gathered, boundaries)?;
+            for (ahead, counts) in self.ahead.iter().zip(&gathered.counts) {
+                ahead.store(counts.read, Ordering::Relaxed);
+            }
             if gathered.is_empty() {
                 if !read {
                     return Ok(());
@@ -319,7 +335,7 @@ impl Intake {
     fn take_changes(&mut self, control: &Control) {
         for changed in control.take_changes() {
             for source in self.sources.iter_mut().filter(|s| s.stream.id == changed.id) {
-                source.stream = std::sync::Arc::clone(&changed);
+                source.stream = Arc::clone(&changed);
             }
         }
     }

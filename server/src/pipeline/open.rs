@@ -72,6 +72,7 @@ pub fn open(parts: Parts<'_>) -> Result<Pipeline, Stop> {
     }
     let ends = group.def.sources.iter().map(|source| Boundary(source.backfill_end.clone())).collect();
     let intake = Intake::new(sources, group.def.time, ends, &committed, parts.limits, surroundings);
+    let ahead = intake.ahead();
     let mut pipeline = Pipeline {
         commits: Commits {
             group: id,
@@ -87,6 +88,7 @@ pub fn open(parts: Parts<'_>) -> Result<Pipeline, Stop> {
             observe: parts.observe,
             last_commit: Instant::now(),
             standing: Vec::new(),
+            ahead,
         },
         intake,
     };

@@ -9,6 +9,9 @@ use crate::catalog::StreamId;
 /// What a pipeline is doing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum State {
+    /// Opens its logs and applies what was committed since the last checkpoint again. What is committed is
+    /// served meanwhile; what the status says of it is not known yet.
+    Restoring,
     /// Reads, computes and commits.
     Running,
     /// The same, over what lay in the log when the group was created.
@@ -62,6 +65,7 @@ impl State {
     /// The name in HTTP and in the docs.
     pub fn name(&self) -> &'static str {
         match self {
+            Self::Restoring => "restoring",
             Self::Running => "running",
             Self::Backfilling => "backfilling",
             Self::Waiting { .. } => "waiting",
@@ -74,7 +78,7 @@ impl State {
     pub fn reason(&self) -> Option<&str> {
         match self {
             Self::Waiting { reason } | Self::Halted(Halt { reason, .. }) => Some(reason),
-            Self::Running | Self::Backfilling | Self::Paused => None,
+            Self::Restoring | Self::Running | Self::Backfilling | Self::Paused => None,
         }
     }
 

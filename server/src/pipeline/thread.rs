@@ -55,7 +55,7 @@ pub struct Running {
 impl Running {
     /// A pipeline without a thread.
     pub fn new(shared: Arc<Shared>, group: Arc<GroupEntry>, streams: Vec<Arc<Stream>>) -> Self {
-        let board = Arc::new(Board::new(Status::new(State::Running)));
+        let board = Arc::new(Board::new(Status::new(State::Restoring)));
         Self { shared, group, streams: Mutex::new(streams), board, thread: Mutex::new(None) }
     }
 
@@ -64,7 +64,7 @@ impl Running {
         let mut thread = self.thread.lock();
         end(&mut thread);
         let control = Arc::new(Control::default());
-        self.board.state(State::Running);
+        self.board.state(State::Restoring);
         let (shared, group, streams) =
             (Arc::clone(&self.shared), Arc::clone(&self.group), self.streams.lock().clone());
         let (orders, board) = (Arc::clone(&control), Arc::clone(&self.board));
