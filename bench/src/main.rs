@@ -34,7 +34,7 @@ struct Options {
     #[arg(long)]
     kafka: Option<String>,
     /// Events of the throughput workloads
-    #[arg(long, default_value_t = 2_000_000)]
+    #[arg(long, default_value_t = 6_000_000)]
     events: usize,
     /// Users of the throughput workloads
     #[arg(long, default_value_t = 100_000)]
