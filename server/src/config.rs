@@ -203,7 +203,7 @@ impl Default for Pipeline {
         Self {
             max_epoch_records: 65_536,
             max_epoch_bytes: 16 << 20,
-            min_epoch_age: 0.005,
+            min_epoch_age: 0.05,
             max_close_rows: 65_536,
             checkpoint_interval: 10.0,
             checkpoint_records: 4_000_000,
@@ -242,7 +242,7 @@ impl Offline {
 impl Pipeline {
     /// Least age of an epoch under light traffic.
     pub fn min_age(&self) -> Duration {
-        Duration::try_from_secs_f64(self.min_epoch_age).unwrap_or(Duration::from_millis(5))
+        Duration::try_from_secs_f64(self.min_epoch_age).unwrap_or(Duration::from_millis(50))
     }
 
     /// Greatest time between two checkpoints.
