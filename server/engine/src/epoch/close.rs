@@ -51,6 +51,9 @@ impl Windowed {
         while let Some(window_end) = self.next_end() {
             if budget == 0 {
                 output.closed_to = reached.as_ref().map_or(self.watermark, |c| c.window_end);
+                // As far as a restart would take it: there may be windows without keys in between.
+                let before = reached.as_ref().map(|c| self.plan.layout.before(c.window_end));
+                self.closed = self.closed.max(before);
                 output.cursor = reached;
                 return Ok(());
             }
