@@ -163,6 +163,7 @@ pub struct Quarantined {
     pub value: Option<Vec<u8>>,
 }
 
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde wants a reference
 fn is_zero(n: &usize) -> bool {
     *n == 0
 }
