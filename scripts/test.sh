@@ -16,7 +16,7 @@ say "Python, notebooks, whole system"
 
 # "test result: ok. 12 passed; 0 failed; …" per Rust binary, "=== 73 passed, 1 failed in 4s ===" from pytest
 counts=$(awk '
-  /^test result:/ { for (i = 1; i < NF; i++) { if ($(i+1) == "passed;") p += $i; if ($(i+1) == "failed;") f += $i } }
+  /^test result:/ { for (i = 1; i < NF; i++) { if ($(i+1) == "passed;") p += $i; if ($(i+1) == "failed;") f += $i }; next }
   /(passed|failed|error|errors).* in [0-9.]+s/ { for (i = 1; i < NF; i++) {
       if ($(i+1) ~ /^passed/) p += $i; if ($(i+1) ~ /^(failed|errors?)/) f += $i } }
   END { print p + 0, f + 0 }' "$out/rust" "$out/python")
