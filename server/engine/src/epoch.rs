@@ -5,7 +5,7 @@
 //!                                                                  └▶ (checkpoint) saved states
 //! ```
 //!
-//! [`windowed`] takes records in, [`close`] decides which rows are due, [`revise`] those that are due at other
+//! [`upstream`] brings the rows of the query's input, [`windowed`] takes them in, [`close`] decides which rows are due, [`revise`] those that are due at other
 //! times, [`emit`] lets them out, [`checkpoint`] keeps what lasts, [`upsert`] is the short way of ingested groups.
 //!
 //! What lies in the store is the state as of the last epoch with [`Input::checkpoint`]. A restart loads it and
@@ -22,6 +22,7 @@ mod stage;
 #[cfg(test)]
 mod tests;
 mod upsert;
+mod upstream;
 mod windowed;
 
 use std::sync::Arc;
@@ -33,6 +34,7 @@ pub use upsert::Upsert;
 
 use self::records::Verdicts;
 use self::upsert::Upserting;
+use self::upstream::Upstream;
 use self::windowed::Windowed;
 use crate::query::FeatureQuery;
 use crate::state::{StateChange, StateRow};
@@ -284,13 +286,13 @@ pub enum Error {
     },
 }
 
-/// The engine of one pipeline: its operator and the state in memory.
+/// The engine of one pipeline: its operators and the state in memory.
 pub struct Engine {
     operator: Operator,
 }
 
 enum Operator {
-    Windowed(Box<Windowed>),
+    Windowed(Upstream, Box<Windowed>),
     Upserting(Upserting),
 }
 
@@ -304,8 +306,9 @@ impl Engine {
         watermark: Micros,
         rows: impl Iterator<Item = StateRow>,
     ) -> Result<Self, Error> {
+        let upstream = Upstream::new(Arc::clone(&query))?;
         let windowed = Windowed::restore(query, emission, watermark, rows)?;
-        Ok(Self { operator: Operator::Windowed(Box::new(windowed)) })
+        Ok(Self { operator: Operator::Windowed(upstream, Box::new(windowed)) })
     }
 
     /// The engine of an ingested group: each record is a row. It keeps no state.
@@ -319,7 +322,7 @@ impl Engine {
     /// from the records alone, as the epoch itself does. After an error the state is undefined: restore.
     pub fn apply(&mut self, input: &Input<'_>) -> Result<Output, Error> {
         match &mut self.operator {
-            Operator::Windowed(windowed) => windowed.apply(input),
+            Operator::Windowed(upstream, windowed) => windowed.apply(input, upstream),
             Operator::Upserting(upserting) => upserting.apply(input),
         }
     }
@@ -327,7 +330,7 @@ impl Engine {
     /// The watermark that the last epoch committed.
     pub fn watermark(&self) -> Micros {
         match &self.operator {
-            Operator::Windowed(windowed) => windowed.watermark,
+            Operator::Windowed(_, windowed) => windowed.watermark,
             Operator::Upserting(upserting) => upserting.watermark(),
         }
     }
@@ -335,7 +338,7 @@ impl Engine {
     /// Windows that are open, and keys in them: what the state amounts to.
     pub fn open(&self) -> (usize, usize) {
         match &self.operator {
-            Operator::Windowed(windowed) => windowed.open(),
+            Operator::Windowed(_, windowed) => windowed.open(),
             Operator::Upserting(_) => (0, 0),
         }
     }

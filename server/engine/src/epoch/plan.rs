@@ -13,7 +13,7 @@ use datafusion::physical_expr::utils::collect_columns;
 
 use super::Error;
 use crate::key;
-use crate::query::{self, FeatureQuery, Group, Node, Relation, Shape, Stage, Windowed};
+use crate::query::{self, FeatureQuery, Group, Shape, Stage, Windowed};
 use crate::state::{Accumulators, Function, codec};
 use crate::window::Layout;
 
@@ -46,9 +46,6 @@ impl Plan {
             Shape::Windowed(windowed) => windowed.clone(),
             Shape::Rolling(_) => return Err(Error::Contract("OVER is not supported yet".into())),
         };
-        if joins(&query.input) {
-            return Err(Error::Contract("joins are not supported yet".into()));
-        }
         let Some(layout) = Layout::new(shape.window) else {
             return Err(Error::Contract("SESSION is not supported yet".into()));
         };
@@ -169,14 +166,6 @@ fn keys(shape: &Windowed) -> Vec<Arc<dyn PhysicalExpr>> {
 
 fn refers_to(expression: &Arc<dyn PhysicalExpr>, columns: &[bool]) -> bool {
     collect_columns(expression).iter().any(|c| columns.get(c.index()).copied().unwrap_or(false))
-}
-
-fn joins(relation: &Relation) -> bool {
-    match &relation.node {
-        Node::Source(_) => false,
-        Node::Union(inputs) => inputs.iter().any(joins),
-        Node::Join(_) => true,
-    }
 }
 
 /// The type without its dictionary.

@@ -10,31 +10,7 @@ use datafusion::physical_expr::PhysicalExpr;
 use super::Error;
 use super::evaluate::{by_halves, column};
 use super::records::{Rows, Verdicts};
-use crate::query::{Node, Relation, Stage};
-
-/// Takes records of a source through all that a relation does to them. False: it does not read the source.
-pub(super) fn on_relation(
-    relation: &Relation,
-    source: u16,
-    rows: &mut Rows,
-    verdicts: &mut Verdicts<'_>,
-) -> Result<bool, Error> {
-    let is_read = match &relation.node {
-        Node::Source(number) => *number == usize::from(source),
-        Node::Union(inputs) => {
-            let mut is_read = false;
-            for input in inputs {
-                is_read = is_read || on_relation(input, source, rows, verdicts)?;
-            }
-            is_read
-        }
-        Node::Join(_) => false,
-    };
-    if is_read {
-        on_records(&relation.stages, rows, verdicts)?;
-    }
-    Ok(is_read)
-}
+use crate::query::Stage;
 
 /// Runs stages over records: a row that a filter does not keep is *filtered*, one on which an expression
 /// fails is rejected.

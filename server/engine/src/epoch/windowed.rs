@@ -1,7 +1,7 @@
 //! The windowed aggregate: records into panes, epoch by epoch.
 //!
-//! A record's way: before stages → window → within stages → key (null: rejected) → late? → arguments →
-//! pane of its slice → group → accumulators, which live as long as the pane.
+//! A row's way: window → within stages → key (null: rejected) → late? → arguments → pane of its slice →
+//! group → accumulators, which live as long as the pane.
 
 use std::collections::{BTreeMap, BTreeSet, btree_map};
 use std::sync::Arc;
@@ -14,7 +14,8 @@ use super::evaluate::column;
 use super::plan::Plan;
 use super::records::{Rows, Verdicts};
 use super::revise::{Owed, Touches};
-use super::{Emission, Error, Input, Output, Reason, SourceBatch, checkpoint, stage};
+use super::upstream::Upstream;
+use super::{Emission, Error, Input, Output, Reason, checkpoint, stage};
 use crate::query::FeatureQuery;
 use crate::state::StateRow;
 use crate::time::Micros;
@@ -66,7 +67,7 @@ impl Windowed {
         })
     }
 
-    pub(super) fn apply(&mut self, input: &Input<'_>) -> Result<Output, Error> {
+    pub(super) fn apply(&mut self, input: &Input<'_>, upstream: &mut Upstream) -> Result<Output, Error> {
         let mut output = Output::new(self.plan.query.sources.len());
         let mut cursor = input.cursor.clone();
         self.begin(cursor.as_ref())?;
@@ -77,13 +78,9 @@ impl Windowed {
                 self.close(cursor.take().as_ref(), usize::MAX, &mut output)?;
             }
         }
-        for batch in input.batches {
-            let mut verdicts = Verdicts::new(batch);
-            self.absorb(batch, &mut verdicts)?;
-            output.record(batch.source, verdicts);
-        }
+        let reached = upstream.take(input, &mut output, &mut |rows, verdicts| self.absorb(rows, verdicts))?;
         self.revise(&mut output)?;
-        let mut watermark = self.watermark.max(input.watermark);
+        let mut watermark = self.watermark.max(reached);
         if input.finished
             && let Some((last, _)) = self.panes.last_key_value()
         {
@@ -106,19 +103,8 @@ impl Windowed {
         (self.panes.len(), self.panes.values().map(|p| p.groups.len()).sum())
     }
 
-    /// Takes the records of one batch into the accumulators.
-    fn absorb(&mut self, batch: &SourceBatch, verdicts: &mut Verdicts<'_>) -> Result<(), Error> {
-        let query = Arc::clone(&self.plan.query);
-        let Some(source) = query.sources.get(usize::from(batch.source)) else {
-            return Err(Error::Contract(format!("there is no source {}", batch.source)));
-        };
-        if batch.rows.num_columns() != source.columns.len() || batch.rows.num_rows() != batch.offsets.len() {
-            return Err(Error::Contract(format!("a batch of '{}' with other columns", source.stream)));
-        }
-        let mut rows = Rows::new(&batch.rows);
-        if !stage::on_relation(&query.input, batch.source, &mut rows, verdicts)? {
-            return Err(Error::Contract(format!("the rows of '{}' go nowhere", source.stream)));
-        }
+    /// Takes rows of the input into the accumulators.
+    fn absorb(&mut self, mut rows: Rows, verdicts: &mut Verdicts<'_>) -> Result<(), Error> {
         self.assign(&mut rows, verdicts)?;
         stage::on_records(&self.plan.shape.within, &mut rows, verdicts)?;
         self.judge(&mut rows, verdicts)?;
