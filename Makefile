@@ -1,11 +1,12 @@
-# make demo · test · test-long · bench · lint · notebooks · setup · clean-demo
+# make demo · example · test · test-long · bench · lint · notebooks · setup · clean-demo
 # Everything is set up by the target that needs it; see scripts/setup.sh.
 
 SHELL := /bin/bash
-.PHONY: help setup demo test test-long bench lint notebooks readme clean-demo
+.PHONY: help setup demo example test test-long bench lint notebooks readme clean-demo
 
 help:
 	@echo "make demo        build, start a server, replay real events, show vectors and training data (ONCE=1, PORT=7878)"
+	@echo "make example     one of examples/, on a server with fresh data (NAME=ctr_by_product, HISTORICAL=1, PORT=7878)"
 	@echo "make test        everything: Rust, Python, notebooks, a real Kafka and a real registry"
 	@echo "make test-long   what takes hours"
 	@echo "make bench       measure (release build)"
@@ -19,6 +20,9 @@ setup:
 
 demo:
 	@bash scripts/demo.sh
+
+example:
+	@bash scripts/example.sh
 
 test:
 	@bash scripts/setup.sh test

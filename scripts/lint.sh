@@ -7,8 +7,8 @@ bin=$(venv_of test)/bin
 
 cargo fmt --all --check
 cargo clippy --locked --workspace --all-targets --quiet -- -D warnings
-"$bin/ruff" check --quiet client-py tests scripts
-"$bin/ruff" format --check --quiet client-py tests scripts
+"$bin/ruff" check --quiet client-py tests scripts examples
+"$bin/ruff" format --check --quiet client-py tests scripts examples
 (cd client-py && "$bin/mypy" --no-error-summary)
 "$bin/python" client-py/scripts/unasync.py --check
 for script in scripts/*.sh .ci/run; do bash -n "$script"; done

@@ -1,0 +1,37 @@
+"""Running an example as its README says: define, then produce, in processes of their own; and its curl lines."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from .server import Server
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+DEFAULT = "http://127.0.0.1:7878"
+
+
+def command(example: str, step: str, *options: str) -> str:
+    """Run `python -m examples.<example>.<step>`; returns what it prints."""
+    line = [sys.executable, "-m", f"examples.{example}.{step}", *options]
+    done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, f"{' '.join(line)}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+def replayed(server: Server, example: str, *options: str, define: tuple[str, ...] = ()) -> None:
+    """The example's replay: `define --historical`, then `produce`."""
+    command(example, "define", "--url", server.url, "--historical", *define)
+    command(example, "produce", "--url", server.url, *options)
+
+
+def requests(example: str) -> list[str]:
+    """The addresses that the README asks with curl, without the server's own."""
+    text = (ROOT / "examples" / example / "README.md").read_text()
+    found = re.findall(rf"^curl .*{re.escape(DEFAULT)}([^'\s]*)", text, re.MULTILINE)
+    assert len(found) == len(re.findall(r"^curl ", text, re.MULTILINE)), (
+        f"{example}: a curl line of another form"
+    )
+    return found
