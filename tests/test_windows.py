@@ -1,4 +1,4 @@
-"""HOP, CUMULATE, UNION ALL, allowed lateness and on_update over HTTP, against a recomputation in plain Python."""
+"""HOP, CUMULATE, SESSION, UNION ALL, allowed lateness and on_update over HTTP, against a recomputation in plain Python."""
 
 from __future__ import annotations
 
@@ -73,6 +73,20 @@ def tumble(rows: list[Row], size: int) -> dict[tuple[str, int], tuple]:
     return cumulate(rows, size, size)
 
 
+def sessions(rows: list[Row], gap: int) -> dict[tuple[str, int], tuple]:
+    """A row at the end of each session: events of a user, sorted, cut where they are the gap apart."""
+    expected = {}
+    for user, own in by_user(rows).items():
+        session: list[Row] = []
+        for row in sorted(own, key=lambda row: row["ts"]):
+            if session and row["ts"] - session[-1]["ts"] >= gap:
+                expected[user, session[-1]["ts"] + gap] = aggregate(session)
+                session = []
+            session.append(row)
+        expected[user, session[-1]["ts"] + gap] = aggregate(session)
+    return expected
+
+
 def fed(server, rows: list[Row], *, delay: int, groups: dict[str, dict]) -> None:
     fs = server.store()
     stream = fs.get_or_create_stream(
@@ -138,6 +152,50 @@ def test_lateness_revises_its_own_window(make_server):
     ends = {identity: revisions for identity, revisions in eager.items() if identity in everything}
     assert last_revisions(ends) == everything
     assert len(eager) > len(ends), "values before the windows closed"
+
+
+def test_sessions(make_server):
+    rows = generate(12_000, users=400, minutes=120, disorder=60, seed=8).rows
+    server = make_server()
+    gap = 4 * MINUTE
+    call = "SESSION(events PARTITION BY user_id, DESCRIPTOR(ts), INTERVAL '4' MINUTES)"
+    groups = {
+        "on_time": {"sql": windows(call)},
+        "eager": {"sql": windows(call), "emit": "on_update"},
+    }
+    fed(server, rows, delay=60, groups=groups)
+    everything = sessions(rows, gap)
+    assert len(everything) > 1_000, "the sessions are many"
+    on_time, eager = history(server, "on_time"), history(server, "eager")
+    assert last_revisions(on_time) == everything
+    assert all(len(revisions) == 1 for revisions in on_time.values()), "nothing was late"
+    # on_update: the same rows at the ends, and before them what each session held so far.
+    ends = {identity: revisions[-1] for identity, revisions in eager.items() if identity in everything}
+    assert ends == everything
+    events = {(row["user_id"], row["ts"]) for row in rows}
+    assert set(eager) - set(everything) <= events, "the others stand at an event"
+    assert len(eager) > len(everything), "values before the sessions closed"
+
+
+def test_lateness_moves_the_ends_of_sessions(make_server):
+    rows = generate(8_000, users=200, minutes=60, disorder=240, seed=9).rows
+    server = make_server()
+    gap = 2 * MINUTE
+    call = "SESSION(events, DESCRIPTOR(ts), INTERVAL '2' MINUTES)"
+    groups = {"patient": {"sql": windows(call), "allowed_lateness": 300}}
+    fed(server, rows, delay=0, groups=groups)
+    everything = sessions(rows, gap)
+    frame = server.store().get_feature_group("patient").read(dataframe_type="polars")
+    left, deleted = {}, 0
+    for row in frame.sort("_commit").iter_rows(named=True):
+        identity = (row["user_id"], int(row["_event_time"].timestamp() * 1e6))
+        if row["_op"] == "delete":
+            deleted += 1
+            left.pop(identity, None)
+        else:
+            left[identity] = (row["n"], row["items"], row["top"])
+    assert left == everything, "what was deleted is no session, and what is left is all of them"
+    assert deleted > 0, "late records moved ends"
 
 
 def test_union_all(make_server):

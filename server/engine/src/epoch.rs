@@ -6,7 +6,8 @@
 //! ```
 //!
 //! [`upstream`] brings the rows of the query's input, [`windowed`] takes them in, [`close`] decides which rows are due, [`revise`] those that are due at other
-//! times, [`emit`] lets them out, [`checkpoint`] keeps what lasts, [`upsert`] is the short way of ingested groups.
+//! times, [`emit`] lets them out, [`checkpoint`] keeps what lasts. [`session`] is the same for sessions, [`upsert`] the short way of
+//! ingested groups.
 //!
 //! What lies in the store is the state as of the last epoch with [`Input::checkpoint`]. A restart loads it and
 //! applies the epochs since once more, with the same input each: the same rows come out, and are not wanted.
@@ -15,9 +16,11 @@ mod checkpoint;
 mod close;
 mod emit;
 mod evaluate;
+mod intake;
 mod plan;
 mod records;
 mod revise;
+mod session;
 mod stage;
 #[cfg(test)]
 mod tests;
@@ -33,10 +36,11 @@ pub(crate) use plan::depends_on_window;
 pub use upsert::Upsert;
 
 use self::records::Verdicts;
+use self::session::Sessionized;
 use self::upsert::Upserting;
 use self::upstream::Upstream;
 use self::windowed::Windowed;
-use crate::query::FeatureQuery;
+use crate::query::{self, FeatureQuery, Shape};
 use crate::state::{StateChange, StateRow};
 use crate::time::{Micros, Span};
 
@@ -129,8 +133,8 @@ pub struct Output {
     pub rejected: Vec<Rejected>,
     /// Records that no window took.
     pub late: Vec<RecordId>,
-    /// Of a checkpoint: range deletes of what was closed since the last one, then the durable copy of what
-    /// changed since, sorted by key.
+    /// Of a checkpoint: range deletes of what was closed since the last one, then what is gone besides,
+    /// then the durable copy of what changed since, sorted by key.
     pub state: Vec<StateChange>,
     /// The watermark after this epoch (≥ the input's, greater only by `finished`).
     pub watermark: Micros,
@@ -293,6 +297,7 @@ pub struct Engine {
 
 enum Operator {
     Windowed(Upstream, Box<Windowed>),
+    Sessionized(Upstream, Box<Sessionized>),
     Upserting(Upserting),
 }
 
@@ -307,8 +312,18 @@ impl Engine {
         rows: impl Iterator<Item = StateRow>,
     ) -> Result<Self, Error> {
         let upstream = Upstream::new(Arc::clone(&query))?;
-        let windowed = Windowed::restore(query, emission, watermark, rows)?;
-        Ok(Self { operator: Operator::Windowed(upstream, Box::new(windowed)) })
+        let sessions = |w: &query::Windowed| matches!(w.window, query::Window::Session { .. });
+        let operator = match &query.shape {
+            Shape::Windowed(windowed) if sessions(windowed) => {
+                let sessionized = Sessionized::restore(query, emission, watermark, rows)?;
+                Operator::Sessionized(upstream, Box::new(sessionized))
+            }
+            _ => {
+                let windowed = Windowed::restore(query, emission, watermark, rows)?;
+                Operator::Windowed(upstream, Box::new(windowed))
+            }
+        };
+        Ok(Self { operator })
     }
 
     /// The engine of an ingested group: each record is a row. It keeps no state.
@@ -323,6 +338,7 @@ impl Engine {
     pub fn apply(&mut self, input: &Input<'_>) -> Result<Output, Error> {
         match &mut self.operator {
             Operator::Windowed(upstream, windowed) => windowed.apply(input, upstream),
+            Operator::Sessionized(upstream, sessionized) => sessionized.apply(input, upstream),
             Operator::Upserting(upserting) => upserting.apply(input),
         }
     }
@@ -331,6 +347,7 @@ impl Engine {
     pub fn watermark(&self) -> Micros {
         match &self.operator {
             Operator::Windowed(_, windowed) => windowed.watermark,
+            Operator::Sessionized(_, sessionized) => sessionized.watermark,
             Operator::Upserting(upserting) => upserting.watermark(),
         }
     }
@@ -339,6 +356,7 @@ impl Engine {
     pub fn open(&self) -> (usize, usize) {
         match &self.operator {
             Operator::Windowed(_, windowed) => windowed.open(),
+            Operator::Sessionized(_, sessionized) => sessionized.open(),
             Operator::Upserting(_) => (0, 0),
         }
     }

@@ -17,7 +17,9 @@ pub(crate) use order::{common_prefix, prefix};
 
 use crate::time::Micros;
 
-/// The operator number of the aggregate in [`StateKey::operator`].
+/// The operator number of the aggregate in [`StateKey::operator`]. Under sessions the four times of a
+/// stretch lie behind the partial aggregates: first and last event, and the event times of rows that are out
+/// (null: none).
 pub(crate) const AGGREGATE: u16 = 0;
 
 /// The operator number of the rows that are owed: an entry for each key that gets a row when the window
@@ -51,6 +53,8 @@ pub struct StateRow {
 pub enum StateChange {
     /// Replace one entry.
     Put(StateRow),
+    /// Remove one entry.
+    Delete(StateKey),
     /// Remove all entries of one slice of one operator.
     DropSlice {
         /// The operator.

@@ -1,16 +1,24 @@
 //! Windows: which one an event belongs to, and what is kept for each.
 
+mod aggregates;
 mod directory;
 mod groups;
 mod layout;
+mod marks;
 mod pane;
+mod sessions;
 mod shared;
+mod stretches;
 
+pub(crate) use aggregates::Aggregates;
 pub(crate) use directory::{Directory, Held, Place};
 pub(crate) use groups::Groups;
 pub(crate) use layout::Layout;
+pub(crate) use marks::Marks;
 pub(crate) use pane::Pane;
+pub(crate) use sessions::{Session, Sessions};
 pub(crate) use shared::{Parts, Shared, Touched};
+pub(crate) use stretches::{Events, Extent, Said, Stretches};
 
 use std::collections::HashMap;
 

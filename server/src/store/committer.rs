@@ -105,6 +105,7 @@ fn encode<'s>(store: &'s Store, commit: &EpochCommit, state: &GroupState) -> Res
     for change in &commit.state {
         match change {
             StateChange::Put(row) => batch.put(Family::State, &keys::state(group, &row.key), &row.value)?,
+            StateChange::Delete(key) => batch.delete(Family::State, &keys::state(group, key))?,
             StateChange::DropSlice { operator, slice_end } => {
                 batch.delete_prefix(Family::State, &keys::slice(group, *operator, *slice_end))?;
             }

@@ -308,7 +308,12 @@ fn state_is_scanned_in_order_and_dropped_by_slice() {
     commit.state =
         vec![StateChange::DropSlice { operator: 0, slice_end: Micros(20) }, StateChange::Put(again.clone())];
     store.commit(&commit).unwrap();
-    assert_eq!(state(&store), [row(0, -10, b"z"), row(0, 10, b"c"), again, row(1, 10, b"a")]);
+    assert_eq!(state(&store), [row(0, -10, b"z"), row(0, 10, b"c"), again.clone(), row(1, 10, b"a")]);
+
+    let mut commit = epoch(3, &[]);
+    commit.state = vec![StateChange::Delete(row(0, 10, b"c").key)];
+    store.commit(&commit).unwrap();
+    assert_eq!(state(&store), [row(0, -10, b"z"), again, row(1, 10, b"a")]);
 }
 
 #[test]

@@ -13,7 +13,7 @@ use datafusion::physical_expr::utils::collect_columns;
 
 use super::Error;
 use crate::key;
-use crate::query::{self, FeatureQuery, Group, Shape, Stage, Windowed};
+use crate::query::{self, FeatureQuery, Group, Shape, Stage, Window, Windowed};
 use crate::state::{Accumulators, Function, codec};
 use crate::window::Layout;
 
@@ -38,6 +38,8 @@ pub(super) struct Plan {
     /// Rows come out before their window closes: the last function is the greatest event time, which is
     /// not among those of the query.
     pub(super) on_update: bool,
+    /// The event time of each record is wanted behind its key.
+    pub(super) keeps_time: bool,
 }
 
 impl Plan {
@@ -46,9 +48,8 @@ impl Plan {
             Shape::Windowed(windowed) => windowed.clone(),
             Shape::Rolling(_) => return Err(Error::Contract("OVER is not supported yet".into())),
         };
-        let Some(layout) = Layout::new(shape.window) else {
-            return Err(Error::Contract("SESSION is not supported yet".into()));
-        };
+        let layout = Layout::new(shape.window);
+        let is_session = matches!(shape.window, Window::Session { .. });
         let keys = keys(&shape);
         let key_schema = Arc::new(Schema::new(
             query
@@ -68,6 +69,9 @@ impl Plan {
         key::check(&key_schema).map_err(|e| Error::Contract(e.to_string()))?;
         let mut functions =
             shape.aggregate.functions.iter().map(Function::new).collect::<Result<Vec<_>, _>>()?;
+        // Of a session the last event is known anyway.
+        let keeps_time = on_update || is_session;
+        let on_update = on_update && !is_session;
         if on_update {
             functions.push(Function::new(&greatest_time()?)?);
         }
@@ -75,8 +79,8 @@ impl Plan {
         let width = query.input.schema.fields().len();
         let depends = depends_on_window(&shape, width);
         let reads_window = !shape.within.is_empty() || depends;
-        if layout.is_shared() && depends {
-            let what = "an expression below the aggregate reads a column of a window that shares its slices";
+        if (layout.is_shared() || is_session) && depends {
+            let what = "an expression below the aggregate reads a column of a window that is made of slices";
             return Err(Error::Contract(what.into()));
         }
         let nothing = nothing(&functions, shape.aggregate.functions.len(), &shape.aggregate.input)?;
@@ -91,6 +95,7 @@ impl Plan {
             nothing,
             reads_window,
             on_update,
+            keeps_time,
         })
     }
 }

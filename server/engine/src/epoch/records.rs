@@ -26,6 +26,11 @@ impl<'b> Verdicts<'b> {
         RecordId { source: self.batch.source, partition: self.batch.partition, offset }
     }
 
+    /// The record that the row at `position` of the batch is.
+    pub(super) fn alone(&self, position: usize) -> Option<RecordId> {
+        Some(self.record(position))
+    }
+
     pub(super) fn reject(&mut self, position: usize, reason: Reason, detail: String) {
         self.counts.quarantined += 1;
         let record = self.record(position);

@@ -16,6 +16,7 @@ use crate::sql::{self, Table};
 use crate::state::StateKey;
 
 mod drive;
+mod sessions;
 mod windows;
 
 use drive::{PLAIN, Treatment, run};
@@ -97,6 +98,7 @@ fn schema() -> SchemaRef {
 const TUMBLE: &str = "TUMBLE(events, DESCRIPTOR(ts), INTERVAL '10' SECONDS)";
 const HOP: &str = "HOP(events, DESCRIPTOR(ts), INTERVAL '4' SECONDS, INTERVAL '14' SECONDS)";
 const CUMULATE: &str = "CUMULATE(events, DESCRIPTOR(ts), INTERVAL '5' SECONDS, INTERVAL '15' SECONDS)";
+const SESSION: &str = "SESSION(events, DESCRIPTOR(ts), INTERVAL '4' SECONDS)";
 
 fn query(window: &str) -> Arc<FeatureQuery> {
     let table = Table { name: "events", schema: schema(), event_time: "ts" };
@@ -260,7 +262,7 @@ proptest! {
     #[test]
     fn a_restored_engine_goes_on_as_if_nothing_had_been(
         epochs in epochs(), max_rows in 1_usize..20, restarts in any::<u64>(), checkpoints in any::<u64>(),
-        window in prop::sample::select(vec![TUMBLE, HOP, HOP, CUMULATE]), lateness in prop_oneof![Just(0), 1_i64..20],
+        window in prop::sample::select(vec![TUMBLE, HOP, HOP, CUMULATE, SESSION, SESSION]), lateness in prop_oneof![Just(0), 1_i64..20],
         on_update in any::<bool>(),
     ) {
         let bit = |bits: u64, n: usize| bits >> (n % 64) & 1 == 1;
@@ -287,8 +289,10 @@ proptest! {
 
     /// How an epoch's records are cut into batches changes nothing.
     #[test]
-    fn batches_do_not_matter(epochs in epochs(), chunk in 1_usize..10) {
-        let how = Treatment { max_rows: 7, ..PLAIN };
+    fn batches_do_not_matter(
+        epochs in epochs(), chunk in 1_usize..10, window in prop::sample::select(vec![TUMBLE, HOP, SESSION]),
+    ) {
+        let how = Treatment { max_rows: 7, window, ..PLAIN };
         let (whole, split) = (run(&epochs, &how), run(&epochs, &Treatment { chunk, ..how }));
         for ((one, _), (other, _)) in whole.iter().zip(&split) {
             assert_same(one, other);

@@ -6,8 +6,8 @@ use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, TimestampMicrosecondAr
 use arrow::datatypes::{SchemaRef, TimestampMicrosecondType};
 use datafusion::error::DataFusionError;
 
+use super::intake::cast;
 use super::plan::plain;
-use super::windowed::cast;
 use super::{Counts, Delete, Emitted, Error, Input, Op, Output, Reason, RecordId, Rejected};
 use crate::key;
 use crate::time::Micros;

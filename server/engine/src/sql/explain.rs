@@ -97,7 +97,9 @@ impl FeatureQuery {
                             length(step)
                         )
                     }
-                    Window::Session { .. } => "for each key and session, until the session closes".to_owned(),
+                    Window::Session { gap } => {
+                        format!("for each key and slice of {}, until its session closes", length(gap))
+                    }
                 };
                 let functions = &windowed.aggregate.functions;
                 functions
@@ -132,7 +134,14 @@ impl FeatureQuery {
             Span(0) => "later records are late".to_owned(),
             lateness => format!("a record up to {} later emits a revision", length(lateness)),
         };
-        format!("{row}, when the watermark passes {when}; {late}")
+        let moved = match &self.shape {
+            Shape::Windowed(windowed) if allowed_lateness > Span(0) => match windowed.window {
+                Window::Session { .. } => ", and a delete where the session ended before",
+                _ => "",
+            },
+            _ => "",
+        };
+        format!("{row}, when the watermark passes {when}; {late}{moved}")
     }
 
     fn delay(&self, watermark_delay: Span) -> String {

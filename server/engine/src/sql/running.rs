@@ -12,11 +12,15 @@ pub(super) fn check(query: &FeatureQuery) -> Result<(), Error> {
             "OVER",
             "aggregate over windows: FROM TUMBLE(…) and GROUP BY key, window_end",
         ),
-        (window(query, |w| matches!(w, Window::Session { .. })), "SESSION", TUMBLE),
         (
-            reads_window(query),
+            reads_window(query, |w| matches!(w, Window::Hop { .. } | Window::Cumulate { .. })),
             "a column of a window that overlaps others, read before the aggregate",
-            "read window_start and window_end after it, in the SELECT list or in HAVING; or use TUMBLE",
+            AFTER,
+        ),
+        (
+            reads_window(query, |w| matches!(w, Window::Session { .. })),
+            "a column of a session, read before the aggregate",
+            AFTER,
         ),
     ];
     match waiting.iter().find(|(found, ..)| *found) {
@@ -26,7 +30,8 @@ pub(super) fn check(query: &FeatureQuery) -> Result<(), Error> {
 }
 
 const ONE_STREAM: &str = "UNION ALL of streams, or join feature groups in a feature view";
-const TUMBLE: &str = "the supported windows are TUMBLE, HOP and CUMULATE, as in TUMBLE(stream, DESCRIPTOR(event time), INTERVAL '5' MINUTES)";
+const AFTER: &str =
+    "read window_start and window_end after it, in the SELECT list or in HAVING; or use TUMBLE";
 
 /// Whether a relation, or one that it is made of, has such a node.
 fn reads(relation: &Relation, is: fn(&Node) -> bool) -> bool {
@@ -38,19 +43,13 @@ fn reads(relation: &Relation, is: fn(&Node) -> bool) -> bool {
         }
 }
 
-fn window(query: &FeatureQuery, is: impl Fn(&Window) -> bool) -> bool {
-    match &query.shape {
-        Shape::Windowed(windowed) => is(&windowed.window),
-        Shape::Rolling(_) => false,
-    }
-}
-
-/// Whether what a record becomes depends on which of its several windows it is taken into.
-fn reads_window(query: &FeatureQuery) -> bool {
+/// Whether what a record becomes depends on which window it is taken into, of windows that it says nothing
+/// about by itself: it lies in several, or later records decide.
+fn reads_window(query: &FeatureQuery, is: impl Fn(&Window) -> bool) -> bool {
     match &query.shape {
         Shape::Windowed(windowed) => {
-            let overlap = matches!(windowed.window, Window::Hop { .. } | Window::Cumulate { .. });
-            overlap && crate::epoch::depends_on_window(windowed, query.input.schema.fields().len())
+            is(&windowed.window)
+                && crate::epoch::depends_on_window(windowed, query.input.schema.fields().len())
         }
         Shape::Rolling(_) => false,
     }
@@ -64,24 +63,18 @@ mod tests {
     /// What waits for its operator is refused by name when a group is created.
     #[test]
     fn what_does_not_run_yet_is_refused_by_name() {
-        for (sql, construct) in [
-            (
-                "FROM SESSION(clicks, DESCRIPTOR(ts), INTERVAL '1' DAY) GROUP BY user_id, window_end",
-                "SESSION",
-            ),
-            (
-                "FROM TUMBLE((SELECT c.user_id, ts FROM clicks c JOIN impressions i ON c.user_id = i.user_id AND ts = event_time), DESCRIPTOR(ts), INTERVAL '1' DAY) GROUP BY user_id, window_end",
-                "JOIN",
-            ),
-        ] {
-            let error = plan(&format!("SELECT user_id, COUNT(*) AS n {sql}"), &streams()).unwrap_err();
-            assert_eq!(error.construct, construct);
-        }
+        let join = "SELECT user_id, COUNT(*) AS n FROM TUMBLE((SELECT c.user_id, ts FROM clicks c JOIN impressions i ON c.user_id = i.user_id AND ts = event_time), DESCRIPTOR(ts), INTERVAL '1' DAY) GROUP BY user_id, window_end";
+        assert_eq!(plan(join, &streams()).unwrap_err().construct, "JOIN");
         let hop = "FROM HOP(clicks, DESCRIPTOR(ts), INTERVAL '1' DAY, INTERVAL '2' DAYS)";
         for list in ["COUNT(*) FILTER (WHERE window_end > ts) AS n", "MAX(window_start) AS n"] {
             let sql = format!("SELECT user_id, {list} {hop} GROUP BY user_id, window_end");
             assert!(plan(&sql, &streams()).unwrap_err().construct.starts_with("a column of a window"));
         }
+        let session = "FROM SESSION(clicks, DESCRIPTOR(ts), INTERVAL '1' DAY)";
+        let sql = format!(
+            "SELECT user_id, COUNT(*) AS n {session} WHERE window_start < ts GROUP BY user_id, window_end"
+        );
+        assert!(plan(&sql, &streams()).unwrap_err().construct.starts_with("a column of a session"));
         let after =
             format!("SELECT user_id, window_start, COUNT(*) AS n {hop} GROUP BY user_id, window_start");
         assert!(plan(&after, &streams()).is_ok());

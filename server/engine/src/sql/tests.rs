@@ -9,6 +9,7 @@ mod golden;
 mod hostile;
 mod keys;
 mod run;
+mod sessions;
 
 use std::sync::Arc;
 

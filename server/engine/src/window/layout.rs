@@ -24,9 +24,10 @@ enum Kind {
 }
 
 impl Layout {
-    /// The layout of a window, if it is made of slices.
-    pub(crate) fn new(window: Window) -> Option<Self> {
-        Some(match window {
+    /// The layout of a window. Slices under sessions are as long as the gap, and no window: a session is made
+    /// of what its key has in slices that follow each other.
+    pub(crate) fn new(window: Window) -> Self {
+        match window {
             Window::Tumble { size, offset } => Self { kind: Kind::Single, slice: size, size, offset },
             Window::Hop { slide, size, offset } => {
                 Self { kind: Kind::Sliding { slide }, slice: Span(gcd(slide.0, size.0)), size, offset }
@@ -34,8 +35,8 @@ impl Layout {
             Window::Cumulate { step, size, offset } => {
                 Self { kind: Kind::Growing, slice: step, size, offset }
             }
-            Window::Session { .. } => return None,
-        })
+            Window::Session { gap } => Self { kind: Kind::Single, slice: gap, size: gap, offset: Span(0) },
+        }
     }
 
     /// Whether a slice may lie in several windows.
@@ -145,7 +146,7 @@ mod tests {
     use super::*;
 
     fn layout(window: Window) -> Layout {
-        Layout::new(window).unwrap()
+        Layout::new(window)
     }
 
     fn starts(size: i64, offset: i64, times: &[i64]) -> Vec<i64> {

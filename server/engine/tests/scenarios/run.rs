@@ -147,6 +147,7 @@ impl Store {
         for change in &output.state {
             match change {
                 StateChange::Put(row) => drop(self.state.insert(row.key.clone(), row.value.clone())),
+                StateChange::Delete(key) => drop(self.state.remove(key)),
                 StateChange::DropSlice { operator, slice_end } => {
                     self.state.retain(|k, _| (k.operator, k.slice_end) != (*operator, *slice_end));
                 }

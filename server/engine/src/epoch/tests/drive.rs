@@ -130,12 +130,18 @@ pub(super) fn run(epochs: &Epochs, how: &Treatment<'_>) -> Vec<(Output, Vec<(Rec
 
 /// Applies the changes, checking that they come sorted.
 pub(super) fn store(stored: &mut BTreeMap<StateKey, Vec<u8>>, output: &Output) {
-    let mut last = None;
+    let (mut deleted, mut last) = (None, None);
     for change in &output.state {
         match change {
             StateChange::DropSlice { operator, slice_end } => {
-                assert!(last.is_none(), "slices are dropped first");
+                assert!(deleted.is_none() && last.is_none(), "slices are dropped first");
                 stored.retain(|k, _| (k.operator, k.slice_end) != (*operator, *slice_end));
+            }
+            StateChange::Delete(key) => {
+                assert!(last.is_none(), "entries are deleted before others are put");
+                assert!(deleted.as_ref().is_none_or(|l| l < key), "deletes come sorted, each once");
+                assert!(stored.remove(key).is_some(), "what is deleted was there");
+                deleted = Some(key.clone());
             }
             StateChange::Put(row) => {
                 assert_eq!(row.key.key_group, crate::key::key_group(&row.key.key));
@@ -145,4 +151,69 @@ pub(super) fn store(stored: &mut BTreeMap<StateKey, Vec<u8>>, output: &Output) {
             }
         }
     }
+}
+
+/// How a course of epochs is run.
+#[derive(Clone, Copy)]
+pub(super) struct Course {
+    pub(super) emission: Emission,
+    pub(super) max_rows: usize,
+    /// Rows of a batch at most.
+    pub(super) chunk: usize,
+    /// Of each step, by its number: is the engine restored before it, is a checkpoint taken in it?
+    pub(super) restarts: u32,
+    pub(super) checkpoints: u32,
+}
+
+/// Runs epochs of any records of one partition, with the watermark of each, and then closes everything: the
+/// outputs of each epoch, of which a large close makes several.
+pub(super) fn course(
+    query: &Arc<FeatureQuery>,
+    epochs: &[(RecordBatch, Micros)],
+    how: Course,
+) -> Vec<Vec<Output>> {
+    let bit = |bits: u32, step: usize| bits >> (step % 32) & 1 == 1;
+    let mut stored: BTreeMap<StateKey, Vec<u8>> = BTreeMap::new();
+    let mut stored_at = Micros::MIN;
+    let mut engine = Engine::restore(query.clone(), how.emission, stored_at, std::iter::empty()).unwrap();
+    let mut since: Vec<Given> = Vec::new();
+    let (mut offset, mut step, mut results) = (0, 0, Vec::new());
+    for (number, (records, watermark)) in epochs.iter().enumerate() {
+        let (mut outputs, mut cursor): (Vec<Output>, _) = (Vec::new(), None);
+        while outputs.is_empty() || cursor.is_some() {
+            if bit(how.restarts, step) {
+                let rows = stored.iter().map(|(k, v)| StateRow { key: k.clone(), value: v.clone() });
+                engine = Engine::restore(query.clone(), how.emission, stored_at, rows).unwrap();
+                for given in &since {
+                    given.apply(&mut engine);
+                }
+            }
+            let mut batches = Vec::new();
+            for start in (0..records.num_rows()).step_by(how.chunk).filter(|_| outputs.is_empty()) {
+                let rows = records.slice(start, how.chunk.min(records.num_rows() - start));
+                let offsets = (offset..).take(rows.num_rows()).collect();
+                offset += rows.num_rows() as i64;
+                batches.push(SourceBatch { source: 0, partition: 0, offsets, rows });
+            }
+            let checkpoint = bit(how.checkpoints, step) || number + 1 == epochs.len();
+            let (watermark, max_rows) = (*watermark, how.max_rows);
+            let given = Given { batches, watermark, cursor: cursor.take(), max_rows, checkpoint };
+            let output = given.apply(&mut engine);
+            if checkpoint {
+                store(&mut stored, &output);
+                stored_at = output.watermark;
+                since.clear();
+            } else {
+                assert_eq!(output.state, [], "state outside of a checkpoint");
+                since.push(given);
+            }
+            cursor.clone_from(&output.cursor);
+            outputs.push(output);
+            step += 1;
+        }
+        results.push(outputs);
+    }
+    assert!(stored.is_empty(), "state of closed windows is left");
+    assert_eq!(engine.open(), (0, 0));
+    results
 }

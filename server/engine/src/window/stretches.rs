@@ -1,0 +1,350 @@
+//! What lies under sessions in one slice of the time line.
+//!
+//! The slice is as long as the gap, so the events of a key in it are less than the gap apart: they are a
+//! *stretch*, which lies in one session as a whole. A session that is over is forgotten, and what comes
+//! for its key into the same slice later begins another stretch.
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, Int64Array, UInt32Array};
+use arrow::datatypes::{DataType, Int64Type, SchemaRef};
+use datafusion::error::DataFusionError;
+
+use super::{Aggregates, Error, Groups, Marks};
+use crate::key;
+use crate::state::{Function, codec};
+use crate::time::Micros;
+
+/// Forgotten stretches that are worth being cleared away.
+const PURGE: usize = 1024;
+
+/// The first and the last event of a stretch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Extent {
+    pub(crate) first: Micros,
+    pub(crate) last: Micros,
+}
+
+/// What was said of the session that a stretch lies in.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Said {
+    /// The session ended with this stretch, and its row stands at this event time.
+    pub(crate) closed: Option<Micros>,
+    /// The session went on after that: its rows do not come to stand before this event time.
+    pub(crate) reopened: Option<Micros>,
+}
+
+/// Events of one slice, a row of each column for each.
+pub(crate) struct Events<'e> {
+    /// Columns of the key.
+    pub(crate) keys: &'e [ArrayRef],
+    /// As [`Aggregates::update`] takes them.
+    pub(crate) arguments: &'e [ArrayRef],
+    pub(crate) times: &'e [i64],
+    /// How far the watermark has come: what is before it came from behind.
+    pub(crate) edge: Micros,
+    /// What they touch is asked for at the end of the epoch.
+    pub(crate) is_noted: bool,
+}
+
+/// The stretches of all keys in one slice, by number.
+pub(crate) struct Stretches {
+    groups: Groups,
+    /// Of each key's group the stretch that takes its records.
+    current: Vec<u32>,
+    /// Of each stretch its key's group.
+    group: Vec<u32>,
+    aggregates: Aggregates,
+    extents: Vec<Extent>,
+    is_gone: Vec<bool>,
+    /// How many are not gone.
+    live: usize,
+    said: HashMap<u32, Said>,
+    /// Those that changed since the last checkpoint.
+    changed: Marks,
+    /// Those that records of this epoch came into.
+    touched: Marks,
+    /// Those that records from behind the watermark came into.
+    behind: Marks,
+    /// Which of them lie in the store.
+    is_stored: Vec<bool>,
+    /// Those that lie in the store, but are gone.
+    removed: Vec<u32>,
+    /// True once entries of this slice lie in the store.
+    pub(crate) durable: bool,
+    /// Number of each row of a batch.
+    numbers: Vec<usize>,
+}
+
+impl Stretches {
+    /// None yet, for keys of `schema`.
+    pub(crate) fn new(schema: &SchemaRef) -> Result<Self, DataFusionError> {
+        Ok(Self {
+            groups: Groups::new(schema)?,
+            current: Vec::new(),
+            group: Vec::new(),
+            aggregates: Aggregates::new(),
+            extents: Vec::new(),
+            is_gone: Vec::new(),
+            live: 0,
+            said: HashMap::new(),
+            changed: Marks::default(),
+            touched: Marks::default(),
+            behind: Marks::default(),
+            is_stored: Vec::new(),
+            removed: Vec::new(),
+            durable: false,
+            numbers: Vec::new(),
+        })
+    }
+
+    /// Takes events in. Returns the numbers of the stretches that began.
+    pub(crate) fn update(
+        &mut self,
+        functions: &[Function],
+        events: &Events<'_>,
+    ) -> Result<Range<u32>, Error> {
+        let Events { keys, arguments, times, edge, is_noted } = *events;
+        let known = self.group.len();
+        let mut numbers = std::mem::take(&mut self.numbers);
+        self.groups.intern(keys, times.len(), &mut numbers)?;
+        for group in self.current.len()..self.groups.len() {
+            self.begin(group as u32);
+        }
+        // Where no key ever came back the numbers are those of the groups.
+        if self.live < self.groups.len() || self.group.len() > self.groups.len() {
+            for number in &mut numbers {
+                *number = self.taking(*number as u32) as usize;
+            }
+        }
+        let total = self.group.len();
+        for (number, time) in numbers.iter().zip(times) {
+            if let Some(extent) = self.extents.get_mut(*number) {
+                extent.first = extent.first.min(Micros(*time));
+                extent.last = extent.last.max(Micros(*time));
+            }
+        }
+        self.changed.mark_all(numbers.iter().copied(), total);
+        if is_noted {
+            self.touched.mark_all(numbers.iter().copied(), total);
+        }
+        if times.iter().any(|time| *time < edge.0) {
+            let behind = numbers.iter().zip(times).filter(|(_, time)| **time < edge.0);
+            self.behind.mark_all(behind.map(|(number, _)| *number), total);
+        }
+        self.aggregates.update(functions, arguments, &numbers, known, total)?;
+        self.numbers = numbers;
+        Ok(known as u32..total as u32)
+    }
+
+    /// The stretch that takes records of a group.
+    fn taking(&mut self, group: u32) -> u32 {
+        let number = self.current.get(group as usize).copied().unwrap_or_default();
+        if self.is_gone(number) { self.begin(group) } else { number }
+    }
+
+    fn begin(&mut self, group: u32) -> u32 {
+        let number = self.group.len() as u32;
+        match self.current.get_mut(group as usize) {
+            Some(current) => *current = number,
+            None => self.current.push(number),
+        }
+        self.group.push(group);
+        self.extents.push(Extent { first: Micros(i64::MAX), last: Micros::MIN });
+        self.is_gone.push(false);
+        self.is_stored.push(false);
+        self.live += 1;
+        number
+    }
+
+    fn is_gone(&self, number: u32) -> bool {
+        self.is_gone.get(number as usize).copied().unwrap_or(true)
+    }
+
+    /// How many stretches there are.
+    pub(crate) fn len(&self) -> usize {
+        self.live
+    }
+
+    /// The numbers of all stretches that are there.
+    pub(crate) fn all(&self) -> impl Iterator<Item = u32> {
+        (0..self.group.len() as u32).filter(|number| !self.is_gone(*number))
+    }
+
+    /// From when to when a stretch reaches, if it is there.
+    pub(crate) fn extent(&self, number: u32) -> Option<Extent> {
+        if self.is_gone(number) { None } else { self.extents.get(number as usize).copied() }
+    }
+
+    /// Encoded key of a stretch.
+    pub(crate) fn key(&self, number: u32) -> &[u8] {
+        self.groups.key(self.group_of(number))
+    }
+
+    /// Key group of a stretch.
+    pub(crate) fn key_group(&self, number: u32) -> u8 {
+        self.groups.key_group(self.group_of(number))
+    }
+
+    fn group_of(&self, number: u32) -> u32 {
+        self.group.get(number as usize).copied().unwrap_or(u32::MAX)
+    }
+
+    /// What was said of a stretch's session.
+    pub(crate) fn said(&self, number: u32) -> Said {
+        self.said.get(&number).copied().unwrap_or_default()
+    }
+
+    /// Notes what was said of a stretch's session.
+    pub(crate) fn say(&mut self, number: u32, said: Said) {
+        if said != self.said(number) {
+            self.said.insert(number, said);
+            self.changed.mark(number);
+        }
+    }
+
+    /// Forgets a stretch: its session is over.
+    pub(crate) fn remove(&mut self, number: u32) {
+        if let Some(is_gone) = self.is_gone.get_mut(number as usize)
+            && !*is_gone
+        {
+            *is_gone = true;
+            self.live -= 1;
+            self.said.remove(&number);
+            if self.is_stored.get(number as usize).copied().unwrap_or_default() {
+                self.removed.push(number);
+            }
+        }
+    }
+
+    /// The state columns of all functions in order, a row for each stretch that was ever here.
+    pub(crate) fn states(&mut self) -> Result<&[ArrayRef], Error> {
+        self.aggregates.states(self.group.len())
+    }
+
+    /// As [`Self::states`], where they were asked for since the last record.
+    pub(crate) fn saved(&self) -> &[ArrayRef] {
+        self.aggregates.saved()
+    }
+
+    /// What the records of this epoch touched, where it was noted.
+    pub(crate) fn take_touched(&mut self) -> Vec<u32> {
+        self.touched.take()
+    }
+
+    /// What the records of this epoch from behind the watermark touched.
+    pub(crate) fn take_behind(&mut self) -> Vec<u32> {
+        self.behind.take()
+    }
+
+    /// For a checkpoint: stretches whose entries are to be removed, and those whose entries are to be
+    /// written, both in the order of the store.
+    pub(crate) fn take_changes(&mut self) -> (Vec<u32>, Vec<u32>) {
+        let removed = std::mem::take(&mut self.removed);
+        // Where a key has another stretch by now, its entry is overwritten.
+        let mut removed: Vec<u32> = removed.into_iter().map(|number| self.group_of(number)).collect();
+        removed.retain(|group| self.current.get(*group as usize).is_none_or(|now| self.is_gone(*now)));
+        let mut changed = self.changed.take();
+        changed.retain(|number| !self.is_gone(*number));
+        for number in &mut changed {
+            if let Some(is_stored) = self.is_stored.get_mut(*number as usize) {
+                *is_stored = true;
+            }
+            *number = self.group_of(*number);
+        }
+        self.durable |= !changed.is_empty();
+        let current = |groups: &mut Vec<u32>| {
+            self.groups.sort_for_store(groups);
+            groups
+                .iter()
+                .map(|group| self.current.get(*group as usize).copied().unwrap_or_default())
+                .collect()
+        };
+        (current(&mut removed), current(&mut changed))
+    }
+
+    /// The columns that are stored behind the states of the functions.
+    pub(crate) fn columns() -> [codec::Column; 4] {
+        [(); 4].map(|()| codec::Column::plain(DataType::Int64))
+    }
+
+    /// Those columns, of some stretches.
+    pub(crate) fn times(&self, numbers: &[u32]) -> [ArrayRef; 4] {
+        let column = |of: &dyn Fn(u32) -> Option<Micros>| -> ArrayRef {
+            Arc::new(numbers.iter().map(|number| of(*number).map(|time| time.0)).collect::<Int64Array>())
+        };
+        [
+            column(&|number| self.extent(number).map(|e| e.first)),
+            column(&|number| self.extent(number).map(|e| e.last)),
+            column(&|number| self.said(number).closed),
+            column(&|number| self.said(number).reopened),
+        ]
+    }
+
+    /// Puts saved stretches back, which have not been here yet; `state` are the columns of the functions.
+    /// Returns their numbers.
+    pub(crate) fn restore<'r>(
+        &mut self,
+        schema: &SchemaRef,
+        state: &[codec::Column],
+        rows: impl Iterator<Item = (&'r [u8], &'r [u8])> + Clone,
+    ) -> Result<Range<u32>, Error> {
+        let keys = key::decode(rows.clone().map(|(k, _)| k), schema)?;
+        let all: Vec<codec::Column> = state.iter().cloned().chain(Self::columns()).collect();
+        let mut columns = codec::decode(&all, rows.clone().map(|(_, value)| value))?;
+        let times = columns.split_off(state.len());
+        let (known, count) = (self.groups.len(), rows.count());
+        self.groups.intern(&keys, count, &mut self.numbers)?;
+        if self.groups.len() != known + count {
+            return Err(Error::Twice);
+        }
+        self.aggregates.append(columns)?;
+        let time = |column: usize, row: usize| {
+            let column = times.get(column)?.as_primitive_opt::<Int64Type>()?;
+            column.is_valid(row).then(|| Micros(column.value(row)))
+        };
+        for row in 0..count {
+            let number = self.begin((known + row) as u32);
+            let (Some(first), Some(last)) = (time(0, row), time(1, row)) else { return Err(Error::States) };
+            if let Some(extent) = self.extents.get_mut(number as usize) {
+                *extent = Extent { first, last };
+            }
+            if let Some(is_stored) = self.is_stored.get_mut(number as usize) {
+                *is_stored = true;
+            }
+            let said = Said { closed: time(2, row), reopened: time(3, row) };
+            if said != Said::default() {
+                self.said.insert(number, said);
+            }
+        }
+        self.durable = true;
+        Ok(known as u32..self.group.len() as u32)
+    }
+
+    /// Right after a checkpoint: where most stretches are gone, the others are numbered anew (true).
+    /// Nothing that leaves the engine depends on it; a long session keeps its slices, not what else was in them.
+    pub(crate) fn purge(&mut self, schema: &SchemaRef) -> Result<bool, Error> {
+        if self.group.len() - self.live < self.live.max(PURGE) {
+            return Ok(false);
+        }
+        let left: Vec<u32> = self.all().collect();
+        let keys = key::decode(left.iter().map(|number| self.key(*number)), schema)?;
+        let mut groups = Groups::new(schema)?;
+        groups.intern(&keys, left.len(), &mut self.numbers)?;
+        if groups.len() != left.len() {
+            return Err(Error::Twice);
+        }
+        self.aggregates.keep(&UInt32Array::from(left.clone()), self.group.len())?;
+        self.extents = left.iter().filter_map(|number| self.extent(*number)).collect();
+        let of = |(new, old): (u32, &u32)| Some((new, self.said.get(old).copied()?));
+        self.said = (0..).zip(&left).filter_map(of).collect();
+        self.groups = groups;
+        self.group = (0..left.len() as u32).collect();
+        self.current = self.group.clone();
+        self.is_gone = vec![false; left.len()];
+        self.is_stored = vec![true; left.len()];
+        Ok(true)
+    }
+}
