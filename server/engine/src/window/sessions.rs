@@ -15,9 +15,13 @@ use std::collections::{BTreeMap, BTreeSet, btree_map};
 use arrow::array::ArrayRef;
 use arrow::datatypes::SchemaRef;
 
-use super::{Directory, Error, Events, Extent, Held, Stretches};
+use super::{Directory, Error, Events, Extent, Held, Said, Stretches};
 use crate::state::{Function, Merge, codec};
 use crate::time::{Micros, Span};
+
+/// How many stretches a session may have over a checkpoint; of a longer one all but the last are made one.
+/// Fewer in tests, so that they see it.
+const LONG: usize = if cfg!(test) { 2 } else { 16 };
 
 /// A session of a key, as it stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,11 +44,19 @@ pub(crate) struct Sessions {
     directory: Directory,
     /// Slices of which nothing is left, but entries lie in the store: until the next checkpoint.
     dropped: BTreeSet<Micros>,
+    /// Keys that may have a long session: until the next checkpoint.
+    long: BTreeSet<Vec<u8>>,
 }
 
 impl Sessions {
     pub(crate) fn new(gap: Span) -> Self {
-        Self { gap, slices: BTreeMap::new(), directory: Directory::default(), dropped: BTreeSet::new() }
+        Self {
+            gap,
+            slices: BTreeMap::new(),
+            directory: Directory::default(),
+            dropped: BTreeSet::new(),
+            long: BTreeSet::new(),
+        }
     }
 
     /// Takes in events of one slice.
@@ -84,7 +96,10 @@ impl Sessions {
     fn list(&mut self, slice_end: Micros, begun: impl Iterator<Item = u32>) {
         let Some(slice) = self.slices.get(&slice_end) else { return };
         for number in begun {
-            self.directory.insert(slice.key(number), slice_end, number);
+            let key = slice.key(number);
+            if self.directory.insert(key, slice_end, number) > LONG {
+                self.long.insert(key.to_vec());
+            }
         }
     }
 
@@ -109,25 +124,20 @@ impl Sessions {
 
     /// The session of a key that a stretch lies in.
     pub(crate) fn find(&self, key: &[u8], slice_end: Micros) -> Option<Session> {
-        let held = self.held(key);
-        let at = held.binary_search_by_key(&slice_end, |h| h.slice_end).ok()?;
-        let Extent { first, last } = self.extent(held.get(at)?)?;
-        let mut session = Session { from: slice_end, to: slice_end, first, last };
-        for before in held.get(..at)?.iter().rev() {
-            let extent = self.extent(before)?;
-            if !self.joins(extent.last, session.first) {
-                break;
+        let mut found: Option<Session> = None;
+        for held in self.held(key).iter().rev() {
+            let Extent { first, last } = self.extent(held)?;
+            match &mut found {
+                Some(session) if self.joins(last, session.first) => {
+                    session.from = held.slice_end;
+                    session.first = session.first.min(first);
+                    session.last = session.last.max(last);
+                }
+                Some(session) if session.from <= slice_end => break,
+                _ => found = Some(Session { from: held.slice_end, to: held.slice_end, first, last }),
             }
-            (session.from, session.first) = (before.slice_end, extent.first);
         }
-        for after in held.get(at + 1..)? {
-            let extent = self.extent(after)?;
-            if !self.joins(session.last, extent.first) {
-                break;
-            }
-            (session.to, session.last) = (after.slice_end, extent.last);
-        }
-        Some(session)
+        found.filter(|session| (session.from..=session.to).contains(&slice_end))
     }
 
     /// The session of a stretch, with its key.
@@ -147,13 +157,9 @@ impl Sessions {
     pub(crate) fn ends_with(&self, slice_end: Micros, number: u32) -> Option<Micros> {
         let slice = self.slices.get(&slice_end)?;
         let last = slice.extent(number)?.last;
-        let next = slice_end + self.gap;
-        let goes_on = self
-            .directory
-            .within(slice.key(number), slice_end, next)
-            .first()
-            .and_then(|held| self.extent(held))
-            .is_some_and(|after| self.joins(last, after.first));
+        let later = self.directory.within(slice.key(number), slice_end, Micros(i64::MAX));
+        let goes_on =
+            later.iter().filter_map(|held| self.extent(held)).any(|after| self.joins(last, after.first));
         (!goes_on).then(|| last + self.gap)
     }
 
@@ -199,10 +205,81 @@ impl Sessions {
         let stretches: Vec<(Micros, u32)> = self.stretches(key, session).collect();
         for (slice_end, number) in stretches {
             self.directory.remove(key, slice_end);
-            let btree_map::Entry::Occupied(mut slice) = self.slices.entry(slice_end) else { continue };
-            slice.get_mut().remove(number);
-            if slice.get().len() == 0 && slice.remove().durable {
-                self.dropped.insert(slice_end);
+            self.forget(slice_end, number);
+        }
+    }
+
+    fn forget(&mut self, slice_end: Micros, number: u32) {
+        let btree_map::Entry::Occupied(mut slice) = self.slices.entry(slice_end) else { return };
+        slice.get_mut().remove(number);
+        if slice.get().len() == 0 && slice.remove().durable {
+            self.dropped.insert(slice_end);
+        }
+    }
+
+    /// At a checkpoint, before it is taken: a session that goes on and on is kept as few stretches. All but the
+    /// last become one, in the slice of its last event; what comes into the slices before it meanwhile lies
+    /// beside it, in the same session, until the next checkpoint.
+    pub(crate) fn fold(&mut self, functions: &[Function]) -> Result<(), Error> {
+        let mut folded: Vec<(Vec<u8>, Session)> = Vec::new();
+        for key in std::mem::take(&mut self.long) {
+            let mut to = self.held(&key).last().map(|held| held.slice_end);
+            while let Some(session) = to.and_then(|to| self.find(&key, to)) {
+                let before =
+                    self.directory.within(&key, Micros::MIN, Micros(session.from.0.saturating_sub(1)));
+                to = before.last().map(|held| held.slice_end);
+                if let Some(all_but_last) = self.all_but_last(&key, session) {
+                    folded.push((key.clone(), all_but_last));
+                }
+            }
+        }
+        if folded.is_empty() {
+            return Ok(());
+        }
+        let states = self.states(functions, &folded)?;
+        let mut slices: BTreeMap<Micros, Vec<u32>> = BTreeMap::new();
+        for (row, (_, session)) in (0..).zip(&folded) {
+            slices.entry(session.to).or_default().push(row);
+        }
+        for (slice_end, rows) in slices {
+            for row in &rows {
+                if let Some((key, session)) = folded.get(*row as usize) {
+                    self.replace(key, *session);
+                }
+            }
+            if let Some(slice) = self.slices.get_mut(&slice_end) {
+                slice.append(&states, rows)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The part of a long session that its last stretch is not in.
+    fn all_but_last(&self, key: &[u8], session: Session) -> Option<Session> {
+        let held = self.directory.within(key, Micros(session.from.0.saturating_sub(1)), session.to);
+        let (_, rest) = held.split_last().filter(|_| held.len() > LONG)?;
+        let extents = || rest.iter().filter_map(|held| self.extent(held));
+        let (first, last) = (extents().map(|e| e.first).min()?, extents().map(|e| e.last).max()?);
+        Some(Session { from: session.from, to: rest.last()?.slice_end, first, last })
+    }
+
+    /// Puts one stretch in the place of all of a session; its states are appended to those of the slice.
+    fn replace(&mut self, key: &[u8], session: Session) {
+        let stretches: Vec<(Micros, u32)> = self.stretches(key, session).collect();
+        let said = |(slice_end, number): &(Micros, u32)| Some(self.slices.get(slice_end)?.said(*number));
+        let reopened = stretches.iter().filter_map(said).filter_map(|said| said.reopened).max();
+        for (slice_end, number) in stretches {
+            if slice_end == session.to {
+                let extent = Extent { first: session.first, last: session.last };
+                let said = Said { closed: None, reopened };
+                let slice = self.slices.get_mut(&slice_end);
+                let number = slice.map(|slice| slice.replace(number, extent, said));
+                if let (Some(number), Some(held)) = (number, self.directory.held_mut(key, slice_end)) {
+                    held.group = number;
+                }
+            } else {
+                self.directory.remove(key, slice_end);
+                self.forget(slice_end, number);
             }
         }
     }

@@ -219,6 +219,25 @@ impl Stretches {
         }
     }
 
+    /// Puts a stretch in the place of another one of its key; its states are still to be appended.
+    pub(crate) fn replace(&mut self, number: u32, extent: Extent, said: Said) -> u32 {
+        self.remove(number);
+        let number = self.begin(self.group_of(number));
+        if let Some(known) = self.extents.get_mut(number as usize) {
+            *known = extent;
+        }
+        self.say(number, said);
+        self.changed.mark(number);
+        number
+    }
+
+    /// Appends the states of stretches that took the place of others: some rows of the columns given.
+    pub(crate) fn append(&mut self, states: &[ArrayRef], rows: Vec<u32>) -> Result<(), Error> {
+        let rows = UInt32Array::from(rows);
+        let states = states.iter().map(|s| arrow::compute::take(s, &rows, None));
+        self.aggregates.append(states.collect::<Result<_, _>>().map_err(DataFusionError::from)?)
+    }
+
     /// The state columns of all functions in order, a row for each stretch that was ever here.
     pub(crate) fn states(&mut self) -> Result<&[ArrayRef], Error> {
         self.aggregates.states(self.group.len())

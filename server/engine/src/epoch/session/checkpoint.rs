@@ -46,6 +46,7 @@ impl Sessionized {
     /// entries that are, then the durable copy of what changed; all sorted by key. The stretches go on from
     /// it.
     pub(super) fn checkpoint(&mut self, output: &mut Output) -> Result<(), Error> {
+        self.sessions.fold(&self.plan.functions).map_err(|e| state_error(self.watermark, &e))?;
         let dropped = self.sessions.take_dropped().into_iter();
         let dropped = dropped.map(|slice_end| StateChange::DropSlice { operator: AGGREGATE, slice_end });
         output.state.extend(dropped);
