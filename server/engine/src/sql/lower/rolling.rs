@@ -6,7 +6,8 @@ use arrow::datatypes::{DataType, Field, Schema};
 use datafusion::common::DFSchema;
 use datafusion::logical_expr::expr::{AggregateFunction, WindowFunction};
 use datafusion::logical_expr::{
-    Expr, Window as LogicalWindow, WindowFrameBound, WindowFrameUnits, WindowFunctionDefinition,
+    Expr, ExprSchemable, Window as LogicalWindow, WindowFrameBound, WindowFrameUnits,
+    WindowFunctionDefinition,
 };
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::{Column, cast};
@@ -49,7 +50,12 @@ impl Lowering<'_> {
         let mut places = Vec::new(); // of each call: its frame, its place there
         for call in &calls {
             let preceding = preceding(call)?;
-            let function = self.function(&aggregate(call)?, node, &input.columns, &input.relation.schema)?;
+            let function = self.function(
+                &coerced(aggregate(call)?, node)?,
+                node,
+                &input.columns,
+                &input.relation.schema,
+            )?;
             let frame = match frames.iter().position(|frame| frame.preceding == preceding) {
                 Some(frame) => frame,
                 None => {
@@ -154,6 +160,21 @@ fn aggregate(call: &WindowFunction) -> Result<Expr, Error> {
         Vec::new(),
         params.null_treatment,
     )))
+}
+
+/// The call with its arguments in the types that the function wants: where our own function takes the place
+/// of another one, DataFusion has coerced them for that.
+fn coerced(mut expr: Expr, node: &DFSchema) -> Result<Expr, Error> {
+    if let Expr::AggregateFunction(call) = &mut expr {
+        let types = call.params.args.iter().map(|arg| arg.get_type(node)).collect::<Result<Vec<_>, _>>()?;
+        // Functions that leave coercion to DataFusion have no say in it.
+        if let Ok(wanted) = call.func.coerce_types(&types) {
+            let args = std::mem::take(&mut call.params.args).into_iter().zip(&wanted);
+            call.params.args =
+                args.map(|(arg, wanted)| arg.cast_to(wanted, node)).collect::<Result<_, _>>()?;
+        }
+    }
+    Ok(expr)
 }
 
 fn field(frame: &Frame, function: &Function) -> Field {
