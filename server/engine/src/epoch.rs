@@ -5,9 +5,10 @@
 //!                                                                  └▶ (checkpoint) saved states
 //! ```
 //!
-//! [`upstream`] brings the rows of the query's input, [`windowed`] takes them in, [`close`] decides which rows are due, [`revise`] those that are due at other
-//! times, [`emit`] lets them out, [`checkpoint`] keeps what lasts. [`session`] is the same for sessions, [`upsert`] the short way of
-//! ingested groups.
+//! [`upstream`] brings the rows of the query's input, [`windowed`] takes them in, [`close`] decides which rows are
+//! due, [`revise`] those that are due at other times, [`emit`] lets them out, [`checkpoint`] keeps what lasts.
+//! [`session`] is the same for sessions, [`rolling`] for aggregates OVER the time before each record, [`upsert`]
+//! the short way of ingested groups.
 //!
 //! What lies in the store is the state as of the last epoch with [`Input::checkpoint`]. A restart loads it and
 //! applies the epochs since once more, with the same input each: the same rows come out, and are not wanted.
@@ -20,6 +21,7 @@ mod intake;
 mod plan;
 mod records;
 mod revise;
+mod rolling;
 mod session;
 mod stage;
 #[cfg(test)]
@@ -33,9 +35,11 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 
 pub(crate) use plan::depends_on_window;
+pub(crate) use rolling::kept;
 pub use upsert::Upsert;
 
 use self::records::Verdicts;
+use self::rolling::Rolling;
 use self::session::Sessionized;
 use self::upsert::Upserting;
 use self::upstream::Upstream;
@@ -298,6 +302,7 @@ pub struct Engine {
 enum Operator {
     Windowed(Upstream, Box<Windowed>),
     Sessionized(Upstream, Box<Sessionized>),
+    Rolling(Upstream, Box<Rolling>),
     Upserting(Upserting),
 }
 
@@ -318,9 +323,13 @@ impl Engine {
                 let sessionized = Sessionized::restore(query, emission, watermark, rows)?;
                 Operator::Sessionized(upstream, Box::new(sessionized))
             }
-            _ => {
+            Shape::Windowed(_) => {
                 let windowed = Windowed::restore(query, emission, watermark, rows)?;
                 Operator::Windowed(upstream, Box::new(windowed))
+            }
+            Shape::Rolling(_) => {
+                let rolling = Rolling::restore(query, emission, watermark, rows)?;
+                Operator::Rolling(upstream, Box::new(rolling))
             }
         };
         Ok(Self { operator })
@@ -339,6 +348,7 @@ impl Engine {
         match &mut self.operator {
             Operator::Windowed(upstream, windowed) => windowed.apply(input, upstream),
             Operator::Sessionized(upstream, sessionized) => sessionized.apply(input, upstream),
+            Operator::Rolling(upstream, rolling) => rolling.apply(input, upstream),
             Operator::Upserting(upserting) => upserting.apply(input),
         }
     }
@@ -348,15 +358,17 @@ impl Engine {
         match &self.operator {
             Operator::Windowed(_, windowed) => windowed.watermark,
             Operator::Sessionized(_, sessionized) => sessionized.watermark,
+            Operator::Rolling(_, rolling) => rolling.watermark,
             Operator::Upserting(upserting) => upserting.watermark(),
         }
     }
 
-    /// Windows that are open, and keys in them: what the state amounts to.
+    /// Windows (or slices) that are open, and keys in them: what the state amounts to.
     pub fn open(&self) -> (usize, usize) {
         match &self.operator {
             Operator::Windowed(_, windowed) => windowed.open(),
             Operator::Sessionized(_, sessionized) => sessionized.open(),
+            Operator::Rolling(_, rolling) => rolling.open(),
             Operator::Upserting(_) => (0, 0),
         }
     }

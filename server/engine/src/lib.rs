@@ -26,6 +26,7 @@ pub mod json;
 pub mod key;
 pub mod pick;
 pub mod query;
+mod rolling;
 pub mod sql;
 pub mod state;
 pub mod time;

@@ -11,7 +11,7 @@ pub mod codec;
 mod merge;
 mod order;
 
-pub(crate) use accumulators::{Accumulators, Function, evaluate};
+pub(crate) use accumulators::{Accumulators, Function, evaluate, over};
 pub(crate) use merge::Merge;
 pub(crate) use order::{common_prefix, prefix};
 
@@ -25,6 +25,12 @@ pub(crate) const AGGREGATE: u16 = 0;
 /// The operator number of the rows that are owed: an entry for each key that gets a row when the window
 /// that ends at `slice_end` closes, though its slices do not say so.
 pub(crate) const OWED: u16 = 1;
+
+/// The operator number of the records that rolling features look back on.
+pub(crate) const ROLLING: u16 = 16;
+
+/// The operator number of the instants at which a frame of a rolling feature was reported to be empty.
+pub(crate) const EMPTIED: u16 = 17;
 
 /// Address of one partial aggregate: the part of the `state` key below (pipeline, operator).
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]

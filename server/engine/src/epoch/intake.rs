@@ -141,7 +141,7 @@ pub(super) fn cast(column: &ArrayRef, to: &DataType) -> Result<ArrayRef, DataFus
 }
 
 /// FILTER's column as a mask without nulls.
-fn selection(mask: &ArrayRef) -> Result<BooleanArray, DataFusionError> {
+pub(super) fn selection(mask: &ArrayRef) -> Result<BooleanArray, DataFusionError> {
     let Some(mask) = mask.as_boolean_opt() else {
         return Err(DataFusionError::Execution(format!("FILTER of type {}", mask.data_type())));
     };

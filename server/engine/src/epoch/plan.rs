@@ -46,27 +46,12 @@ impl Plan {
     pub(super) fn new(query: Arc<FeatureQuery>, on_update: bool) -> Result<Self, Error> {
         let shape = match &query.shape {
             Shape::Windowed(windowed) => windowed.clone(),
-            Shape::Rolling(_) => return Err(Error::Contract("OVER is not supported yet".into())),
+            Shape::Rolling(_) => return Err(Error::Contract("rolling features have no windows".into())),
         };
         let layout = Layout::new(shape.window);
         let is_session = matches!(shape.window, Window::Session { .. });
         let keys = keys(&shape);
-        let key_schema = Arc::new(Schema::new(
-            query
-                .key_schema()
-                .fields()
-                .iter()
-                .map(|f| Field::new(f.name(), plain(f.data_type()), false))
-                .collect::<Vec<_>>(),
-        ));
-        if key_schema.fields().len() != keys.len() {
-            return Err(Error::Contract(format!(
-                "{} key columns are selected, {} are grouped by",
-                key_schema.fields().len(),
-                keys.len()
-            )));
-        }
-        key::check(&key_schema).map_err(|e| Error::Contract(e.to_string()))?;
+        let key_schema = key_schema(&query, keys.len())?;
         let mut functions =
             shape.aggregate.functions.iter().map(Function::new).collect::<Result<Vec<_>, _>>()?;
         // Of a session the last event is known anyway.
@@ -105,6 +90,19 @@ impl Plan {
     pub(super) fn query_functions(&self) -> usize {
         self.functions.len() - usize::from(self.on_update)
     }
+}
+
+/// Type and name of each of so many key columns, as in the output; never a dictionary.
+pub(super) fn key_schema(query: &FeatureQuery, keys: usize) -> Result<SchemaRef, Error> {
+    let field = |f: &Arc<Field>| Field::new(f.name(), plain(f.data_type()), false);
+    let schema = Schema::new(query.key_schema().fields().iter().map(field).collect::<Vec<_>>());
+    if schema.fields().len() != keys {
+        let selected = schema.fields().len();
+        let message = format!("{selected} key columns are selected, {keys} are grouped by");
+        return Err(Error::Contract(message));
+    }
+    key::check(&schema).map_err(|e| Error::Contract(e.to_string()))?;
+    Ok(Arc::new(schema))
 }
 
 /// The event time by itself, as the greatest event time is computed over it.

@@ -21,7 +21,7 @@ impl<'b> Verdicts<'b> {
     }
 
     /// The record at `position` of the batch.
-    fn record(&self, position: usize) -> RecordId {
+    pub(super) fn record(&self, position: usize) -> RecordId {
         let offset = self.batch.offsets.get(position).copied().unwrap_or(-1);
         RecordId { source: self.batch.source, partition: self.batch.partition, offset }
     }

@@ -9,7 +9,7 @@ use arrow::datatypes::{Field, Schema};
 use serde::Serialize;
 
 pub(super) use self::text::{length, sql};
-use crate::query::{FeatureQuery, Frame, Function, IntervalJoin, Node, Relation, Shape, Window};
+use crate::query::{FeatureQuery, Function, IntervalJoin, Node, Relation, Rolling, Shape, Window};
 use crate::time::Span;
 
 /// A feature query in words.
@@ -68,7 +68,7 @@ impl FeatureQuery {
     pub fn explain(&self, watermark_delay: Span, allowed_lateness: Span) -> Explain {
         let mut state = Vec::new();
         joined(&self.input, &mut state);
-        state.extend(self.aggregates());
+        state.extend(self.aggregates(allowed_lateness));
         let key = self.key.iter().filter_map(|i| self.output.fields().get(*i));
         Explain {
             plan: tree::lines(self),
@@ -81,8 +81,8 @@ impl FeatureQuery {
         }
     }
 
-    /// The partial aggregates that are kept.
-    fn aggregates(&self) -> Vec<ExplainedState> {
+    /// The partial aggregates that are kept, or the records that they are computed from.
+    fn aggregates(&self, allowed_lateness: Span) -> Vec<ExplainedState> {
         match &self.shape {
             Shape::Windowed(windowed) => {
                 let kept = match windowed.window {
@@ -107,15 +107,22 @@ impl FeatureQuery {
                     .map(|function| ExplainedState::of(function, function.to_string(), &kept))
                     .collect()
             }
-            Shape::Rolling(rolling) => {
-                let of_frame = |frame: &Frame| {
-                    let kept = format!("for each key and event of its last {}", length(frame.preceding));
-                    let of = |function: &Function| ExplainedState::of(function, function.to_string(), &kept);
-                    frame.functions.iter().map(of).collect::<Vec<_>>()
-                };
-                rolling.frames.iter().flat_map(of_frame).collect()
-            }
+            Shape::Rolling(rolling) => vec![self.records(rolling, allowed_lateness)],
         }
+    }
+
+    /// The records that rolling features look back on.
+    fn records(&self, rolling: &Rolling, allowed_lateness: Span) -> ExplainedState {
+        let time = self.input.schema.fields().get(rolling.time.column);
+        let mut columns: Vec<(String, String)> =
+            time.map(|field| (field.name().clone(), field.data_type().to_string())).into_iter().collect();
+        let kept = crate::epoch::kept(self).unwrap_or_default();
+        columns.extend(kept.iter().map(|(expr, data_type)| (sql(expr), data_type.to_string())));
+        let (names, types): (Vec<String>, Vec<String>) = columns.into_iter().unzip();
+        let longest = rolling.frames.iter().map(|frame| frame.preceding.0).max().unwrap_or(0);
+        let long = longest.saturating_add(allowed_lateness.0).saturating_add(rolling.time.hold.0);
+        let kept = format!("each, until the watermark is {} past its time", length(Span(long)));
+        ExplainedState { of: format!("records ({})", names.join(", ")), types, kept }
     }
 
     fn emission(&self, allowed_lateness: Span) -> String {
@@ -128,7 +135,9 @@ impl FeatureQuery {
                 ),
                 Window::Session { .. } => ("one row per key and session", "the session's end"),
             },
-            Shape::Rolling(_) => ("one row per key and event time", "that time"),
+            Shape::Rolling(_) => {
+                ("one row per key and event time, and one when the last event has left a frame", "that time")
+            }
         };
         let late = match allowed_lateness {
             Span(0) => "later records are late".to_owned(),

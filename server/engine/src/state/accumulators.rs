@@ -101,5 +101,18 @@ pub(crate) fn evaluate(function: &Function, states: &[ArrayRef]) -> Result<Array
     accumulator.evaluate(EmitTo::All)
 }
 
+/// Evaluates one function over rows: `groups[i]` is the group of row i, and every one of `total` groups has one.
+pub(crate) fn over(
+    function: &Function,
+    values: &[ArrayRef],
+    filter: Option<&BooleanArray>,
+    groups: &[usize],
+    total: usize,
+) -> Result<ArrayRef> {
+    let mut accumulator = function.accumulator()?;
+    accumulator.update_batch(values, groups, filter, total)?;
+    accumulator.evaluate(EmitTo::All)
+}
+
 #[cfg(test)]
 mod tests;

@@ -1,0 +1,326 @@
+//! Rolling features: a row for each key and event time, over the records before it.
+//!
+//! A row's way: event time → key (null: rejected) → late? → what is kept of it ([`plan`]) → its
+//! slice and its key. Which rows come out is decided in [`due`], what is in them in [`rows`] and [`frames`].
+//!
+//! With W the watermark of the previous epoch, a record at `t` is late if and only if `t + 1 µs + allowed lateness <= W`, as it would be for a window that ends right after `t`;
+//! and the row at `t` comes out once `t + 1 µs <= W`, for then no other record of that time is on time.
+
+mod checkpoint;
+mod due;
+mod frames;
+mod plan;
+mod rows;
+mod tally;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, UInt32Array};
+use arrow::datatypes::{DataType, Int64Type, TimestampMicrosecondType, UInt32Type};
+use datafusion::physical_expr::PhysicalExpr;
+
+use self::due::Due;
+use self::plan::Plan;
+use super::evaluate::column;
+use super::intake::{by_slice, cast, selection};
+use super::records::{Rows, Verdicts};
+use super::upstream::Upstream;
+use super::{CloseCursor, Emission, Error, Input, Output, Reason, RecordId};
+use crate::key;
+use crate::query::FeatureQuery;
+use crate::rolling::{Entry, Keys, Marks, Pending, Slices, Timers, identity_columns};
+use crate::state::StateRow;
+use crate::time::{Micros, Span};
+
+/// Slices in the time for which a record is kept: so much more is kept than needed, at most.
+const SLICES: i64 = 8;
+
+/// No slice is shorter, so that a batch does not fall into many.
+const SHORTEST_SLICE: Span = Span(1_000_000);
+
+/// What is kept of each record besides its time and where it stands, with the types.
+pub(crate) fn kept(query: &FeatureQuery) -> Result<Vec<(Arc<dyn PhysicalExpr>, DataType)>, Error> {
+    let plan = Plan::new(Arc::new(query.clone()))?;
+    Ok(plan.kept.into_iter().map(|kept| (kept.expr, kept.data_type)).collect())
+}
+
+/// The operator and its state.
+pub(super) struct Rolling {
+    plan: Plan,
+    emission: Emission,
+    keys: Keys,
+    slices: Slices,
+    marks: Marks,
+    /// Rows that wait for the watermark; none with `on_update`, where they are out.
+    pending: Pending,
+    timers: Timers,
+    /// What is due of a large close that goes on, in order.
+    left: Vec<Due>,
+    /// Key and time of this epoch's records.
+    fresh: Vec<(u32, i64)>,
+    /// The greatest event time among the records.
+    latest: Micros,
+    /// The watermark that the previous epoch committed: it judges lateness.
+    pub(super) watermark: Micros,
+    /// Whether an epoch was applied since the engine was made: `pending` and `timers` are known.
+    begun: bool,
+    /// Slices (operator, end) that are gone, but whose entries still lie in the store: until the next
+    /// checkpoint.
+    dropped: BTreeSet<(u16, Micros)>,
+}
+
+impl Rolling {
+    pub(super) fn restore(
+        query: Arc<FeatureQuery>,
+        emission: Emission,
+        watermark: Micros,
+        rows: impl Iterator<Item = StateRow>,
+    ) -> Result<Self, Error> {
+        let plan = Plan::new(query)?;
+        let kept_for = plan.longest.0.saturating_add(emission.allowed_lateness.0);
+        let length = Span((kept_for / SLICES).max(SHORTEST_SLICE.0));
+        let (keys, timers) = (Keys::new(plan.tallies.len()), Timers::new(plan.frames.len()));
+        let mut rolling = Self {
+            plan,
+            emission,
+            keys,
+            slices: Slices::new(length),
+            marks: Marks::new(length),
+            pending: Pending::default(),
+            timers,
+            left: Vec::new(),
+            fresh: Vec::new(),
+            latest: Micros::MIN,
+            watermark,
+            begun: false,
+            dropped: BTreeSet::new(),
+        };
+        rolling.load(rows)?;
+        Ok(rolling)
+    }
+
+    pub(super) fn apply(&mut self, input: &Input<'_>, upstream: &mut Upstream) -> Result<Output, Error> {
+        let mut output = Output::new(self.plan.query.sources.len());
+        self.begin(input.cursor.as_ref());
+        let mut due = Vec::new();
+        if input.cursor.is_some() && input.batches.iter().any(|b| b.rows.num_rows() > 0) {
+            // What the close has not come to yet comes out before records change it. (A pipeline gives no
+            // records while a close goes on.)
+            self.close(usize::MAX, &mut due, &mut output);
+        }
+        let reached = upstream.take(input, &mut output, &mut |rows, verdicts| self.absorb(rows, verdicts))?;
+        self.touched(&mut due);
+        let mut watermark = self.watermark.max(reached);
+        if input.finished && self.latest > Micros::MIN {
+            watermark = watermark.max(self.latest.next());
+        }
+        self.watermark = watermark;
+        output.watermark = watermark;
+        self.close(input.max_rows.max(1), &mut due, &mut output);
+        self.emit(due, &mut output)?;
+        self.retire();
+        if input.checkpoint {
+            self.checkpoint(&mut output)?;
+        }
+        output.sort()?;
+        Ok(output)
+    }
+
+    /// Slices, and keys in them.
+    pub(super) fn open(&self) -> (usize, usize) {
+        (self.slices.len(), self.keys.len())
+    }
+
+    /// Keeps rows of the input.
+    fn absorb(&mut self, mut rows: Rows, verdicts: &mut Verdicts<'_>) -> Result<(), Error> {
+        self.date(&mut rows, verdicts)?;
+        self.judge(&mut rows, verdicts)?;
+        if rows.len() == 0 {
+            return Ok(());
+        }
+        let Some(columns) = self.columns(&mut rows, verdicts)? else { return Ok(()) };
+        self.keep(&rows, columns, verdicts)?;
+        verdicts.counts.applied += rows.len() as u64;
+        Ok(())
+    }
+
+    /// The event time of each row goes where others have the start of its window.
+    fn date(&self, rows: &mut Rows, verdicts: &mut Verdicts<'_>) -> Result<(), Error> {
+        let time = self.plan.shape.time.column;
+        let Some(times) = rows.batch.columns().get(time).cloned() else {
+            return Err(Error::Contract(format!("there is no time column {time}")));
+        };
+        let Some(times) = times.as_primitive_opt::<TimestampMicrosecondType>() else {
+            return Err(Error::Contract(format!("event times of type {}", times.data_type())));
+        };
+        if times.null_count() > 0 {
+            rows.remove(
+                |row| times.is_null(row),
+                |at| verdicts.reject(at, Reason::NoEventTime, "the event time is null".into()),
+            )?;
+            return self.date(rows, verdicts);
+        }
+        rows.starts = times.values().to_vec();
+        Ok(())
+    }
+
+    /// Null keys, then lateness.
+    fn judge(&self, rows: &mut Rows, verdicts: &mut Verdicts<'_>) -> Result<(), Error> {
+        let plan = &self.plan;
+        let keys = rows.evaluate(verdicts, &|batch| {
+            let keys = plan.shape.keys.iter().zip(plan.key_schema.fields());
+            keys.map(|((key, _), field)| cast(&column(key.as_ref(), batch)?, field.data_type())).collect()
+        })?;
+        let Some(keys) = keys else { return Ok(()) };
+        rows.keys = keys;
+        for (index, field) in plan.key_schema.fields().iter().enumerate() {
+            let nulls = rows.keys.get(index).and_then(|k| k.logical_nulls());
+            if let Some(nulls) = nulls.filter(|n| n.null_count() > 0) {
+                let detail = format!("'{}' is part of the primary key and is null", field.name());
+                rows.remove(
+                    |row| nulls.is_null(row),
+                    |at| verdicts.reject(at, Reason::NullKey, detail.clone()),
+                )?;
+            }
+        }
+        let (horizon, lateness) = (self.watermark.0, self.emission.allowed_lateness);
+        let late = |time: i64| (Micros(time).next() + lateness).0 <= horizon;
+        // Where the earliest is not late, none is.
+        if rows.starts.iter().min().is_some_and(|time| late(*time)) {
+            let times = rows.starts.clone();
+            rows.remove(|row| times.get(row).is_some_and(|time| late(*time)), |at| verdicts.late(at))?;
+        }
+        Ok(())
+    }
+
+    /// What is kept of each row.
+    fn columns(&self, rows: &mut Rows, verdicts: &mut Verdicts<'_>) -> Result<Option<Vec<ArrayRef>>, Error> {
+        rows.evaluate(verdicts, &|batch| {
+            let mut columns: Vec<ArrayRef> = Vec::with_capacity(self.plan.kept.len());
+            for kept in &self.plan.kept {
+                let filter = kept.filter.and_then(|f| columns.get(f)).and_then(|f| f.as_boolean_opt());
+                let value = match (column(kept.expr.as_ref(), batch), filter) {
+                    (Err(_), Some(filter)) => {
+                        kept.expr.evaluate_selection(batch, filter)?.into_array(batch.num_rows())?
+                    }
+                    (value, _) => value?,
+                };
+                columns.push(if kept.is_filter {
+                    Arc::new(selection(&value)?)
+                } else {
+                    cast(&value, &kept.data_type)?
+                });
+            }
+            Ok(columns)
+        })
+    }
+
+    /// Puts rows into their slices, and among the records of their keys.
+    fn keep(&mut self, rows: &Rows, columns: Vec<ArrayRef>, verdicts: &Verdicts<'_>) -> Result<(), Error> {
+        let encoder = key::Encoder::new(&rows.keys).map_err(|e| Error::Contract(e.to_string()))?;
+        let mut bytes = Vec::new();
+        let owners = (0..rows.len()).map(|row| {
+            bytes.clear();
+            encoder.append(row, &mut bytes);
+            self.keys.intern(&bytes)
+        });
+        let owners: Vec<u32> = owners.collect();
+        let times = &rows.starts;
+        let records: Vec<RecordId> = (0..rows.len()).map(|row| verdicts.record(rows.origin(row))).collect();
+        let mut all = identity_columns(times, &records);
+        all.extend(columns);
+        let ends: Vec<i64> = times.iter().map(|time| self.slices.end_of(*time).0).collect();
+        all.push(Arc::new(UInt32Array::from(owners)));
+        by_slice(&ends, &all, &mut |end, columns, _| self.arrive(Micros(end), columns))
+    }
+
+    /// Adds records of one slice that just came in; the last column is their keys.
+    fn arrive(&mut self, end: Micros, columns: &[ArrayRef]) -> Result<(), Error> {
+        let (owners, columns) = match columns.split_last() {
+            Some((owners, columns)) => (owners.as_primitive_opt::<UInt32Type>(), columns),
+            None => (None, columns),
+        };
+        let times = columns.first().and_then(|times| times.as_primitive_opt::<Int64Type>());
+        let (Some(owners), Some(times)) = (owners, times) else {
+            return Err(Error::Contract("records without a key or a time".into()));
+        };
+        let entries = owners.values().iter().copied().zip(times.values().iter().copied());
+        let entries: Vec<(u32, i64)> = entries.collect();
+        self.fresh.extend_from_slice(&entries);
+        self.append(end, columns.to_vec(), &entries)
+    }
+
+    /// Adds records of one slice, by key and time.
+    fn append(&mut self, end: Micros, columns: Vec<ArrayRef>, entries: &[(u32, i64)]) -> Result<(), Error> {
+        let owners: Vec<u32> = entries.iter().map(|(owner, _)| *owner).collect();
+        let tallies: Vec<Vec<i128>> =
+            self.plan.tallies.iter().map(|tally| tally.values(&columns, entries.len())).collect();
+        let first = self.slices.append(end, columns, &owners)?;
+        let Self { keys, slices, latest, .. } = self;
+        let mut added: Vec<i128> = Vec::with_capacity(tallies.len());
+        for (number, (owner, time)) in entries.iter().enumerate() {
+            let entry = Entry { time: *time, row: first + number as u32 };
+            added.clear();
+            added.extend(tallies.iter().map(|values| values.get(number).copied().unwrap_or_default()));
+            keys.insert(*owner, entry, &added, |peer| slices.identity(peer) <= slices.identity(entry));
+            *latest = (*latest).max(Micros(*time));
+        }
+        Ok(())
+    }
+
+    /// Lets go of what no row looks back on any more.
+    fn retire(&mut self) {
+        // What is left of a close is still to come.
+        let reached = self.left.first().map_or(self.watermark.0, |due| due.at);
+        let lateness = self.emission.allowed_lateness;
+        let gone = Micros(reached) - lateness - self.plan.longest;
+        while let Some((end, slice)) = self.slices.pop_before(gone) {
+            for owner in &slice.owners {
+                self.keys.forget(*owner, end.0);
+                self.keys.release(*owner);
+            }
+            if slice.saved > 0 {
+                self.dropped.insert((crate::state::ROLLING, end));
+            }
+        }
+        while let Some((end, marked)) = self.marks.pop_before(Micros(reached) - lateness) {
+            for (owner, _) in &marked.rows {
+                if let Some(key) = self.keys.get_mut(*owner) {
+                    let gone = key.marks.partition_point(|at| *at < end.0);
+                    key.marks.drain(..gone);
+                }
+                self.keys.release(*owner);
+            }
+            if marked.saved > 0 {
+                self.dropped.insert((crate::state::EMPTIED, end));
+            }
+        }
+    }
+
+    /// What the first epoch after a restart needs to know: which rows wait, and when to look at which key.
+    fn begin(&mut self, cursor: Option<&CloseCursor>) {
+        if std::mem::replace(&mut self.begun, true) {
+            return;
+        }
+        let horizon = self.watermark.0;
+        let mut waiting = Vec::new();
+        for (number, key) in self.keys.iter() {
+            // Rows before this instant are out.
+            let from = match cursor {
+                None => horizon,
+                Some(cursor) if *key.bytes <= *cursor.key => cursor.window_end.next().0,
+                Some(cursor) => cursor.window_end.0,
+            };
+            if !self.emission.on_update {
+                waiting.extend(key.times(from).map(|time| (time, number)));
+            }
+            for (frame, of) in (0..).zip(&self.plan.frames) {
+                if let Some(at) = key.emptied(of.preceding.0, from, from, |_| {}) {
+                    self.timers.arm(number, frame, at);
+                }
+            }
+        }
+        self.pending.add(waiting);
+    }
+}

@@ -1,0 +1,124 @@
+//! Which rows come out of an epoch.
+
+use super::super::{CloseCursor, Output};
+use super::Rolling;
+use crate::rolling::Keys;
+use crate::time::Micros;
+
+/// A row that comes out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Due {
+    pub(super) at: i64,
+    /// Number of its key.
+    pub(super) key: u32,
+    pub(super) kind: Kind,
+}
+
+/// Why; of several reasons for a row the first counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Kind {
+    /// The watermark has passed it.
+    Close,
+    /// A record in its frame came in, and the watermark has not passed it.
+    Update,
+    /// The last record has left a frame.
+    Emptied,
+    /// The watermark had passed it before, and a late record changed it.
+    Revision,
+}
+
+impl Rolling {
+    /// Rows that this epoch's records bring about at once: revisions of what is out, with `on_update` all
+    /// that they change. The others wait.
+    pub(super) fn touched(&mut self, due: &mut Vec<Due>) {
+        let mut fresh = std::mem::take(&mut self.fresh);
+        fresh.sort_unstable();
+        fresh.dedup();
+        let passed = self.watermark.0;
+        let mut waiting = Vec::new();
+        let mut emptied = Vec::new();
+        // The last key, and the instants of it up to which rows are noted.
+        let mut noted: Option<(u32, i64)> = None;
+        for &(number, time) in &fresh {
+            let Some(key) = self.keys.get(number) else { continue };
+            for (frame, of) in (0..).zip(&self.plan.frames) {
+                let at = time.saturating_add(of.preceding.0).saturating_add(1);
+                if at >= passed {
+                    self.timers.arm(number, frame, at);
+                } else {
+                    // Nobody looks there any more.
+                    key.emptied(of.preceding.0, at, at.saturating_add(1), |at| emptied.push((number, at)));
+                }
+            }
+            if !self.emission.on_update && time >= passed {
+                waiting.push((time, number));
+                continue;
+            }
+            let until = time.saturating_add(self.plan.longest.0);
+            let from = match noted {
+                Some((last, to)) if last == number => time.max(to.saturating_add(1)),
+                _ => time,
+            };
+            noted = Some((number, until));
+            // Without on_update, rows that wait have the record in them when they come out.
+            let until = if self.emission.on_update { until } else { until.min(passed.saturating_sub(1)) };
+            let marks = key.marks.get(key.marks.partition_point(|at| *at < from)..).unwrap_or_default();
+            let all = key.times(from).take_while(|at| *at <= until);
+            for at in all.chain(marks.iter().copied().take_while(|at| *at <= until)) {
+                let kind = if at < passed { Kind::Revision } else { Kind::Update };
+                due.push(Due { at, key: number, kind });
+            }
+        }
+        self.pending.add(waiting);
+        for (number, at) in emptied {
+            due.push(Due { at, key: number, kind: Kind::Revision });
+            self.marks.set(&mut self.keys, number, at);
+        }
+    }
+
+    /// Rows that the watermark has passed, in the order of (instant, key) and at most so many.
+    pub(super) fn close(&mut self, limit: usize, due: &mut Vec<Due>, output: &mut Output) {
+        let horizon = self.watermark.0;
+        let passed = self.pending.take_before(horizon);
+        let mut closing: Vec<Due> =
+            passed.into_iter().map(|(at, key)| Due { at, key, kind: Kind::Close }).collect();
+        while let Some((from, key, frame)) = self.timers.pop_before(horizon) {
+            let (Some(of_key), Some(of_frame)) =
+                (self.keys.get(key), self.plan.frames.get(usize::from(frame)))
+            else {
+                continue;
+            };
+            let next = of_key.emptied(of_frame.preceding.0, from, horizon, |at| {
+                closing.push(Due { at, key, kind: Kind::Emptied });
+            });
+            if let Some(next) = next {
+                self.timers.arm(key, frame, next);
+            }
+        }
+        sort(&mut closing, &self.keys);
+        // What was left of the close before is earlier than all that has become due since.
+        let mut all = std::mem::take(&mut self.left);
+        all.append(&mut closing);
+        self.left = all.split_off(limit.min(all.len()));
+        if self.emission.allowed_lateness.0 > 0 {
+            for row in all.iter().filter(|row| row.kind == Kind::Emptied) {
+                self.marks.set(&mut self.keys, row.key, row.at);
+            }
+        }
+        (output.cursor, output.closed_to) = match all.last().filter(|_| !self.left.is_empty()) {
+            Some(last) => {
+                let key = self.keys.bytes(last.key).to_vec();
+                (Some(CloseCursor { window_end: Micros(last.at), key }), Micros(last.at))
+            }
+            None => (None, self.watermark),
+        };
+        due.append(&mut all);
+    }
+}
+
+/// Sorts rows as they come out, each once.
+pub(super) fn sort(rows: &mut Vec<Due>, keys: &Keys) {
+    let by_key = |a: &Due, b: &Due| keys.bytes(a.key).cmp(keys.bytes(b.key));
+    rows.sort_unstable_by(|a, b| a.at.cmp(&b.at).then_with(|| by_key(a, b)).then(a.kind.cmp(&b.kind)));
+    rows.dedup_by_key(|row| (row.at, row.key));
+}
