@@ -9,6 +9,7 @@
 
 mod arithmetic;
 mod call;
+mod clauses;
 mod columns;
 mod definition;
 mod error;
@@ -40,7 +41,7 @@ use arrow::datatypes::SchemaRef;
 
 pub use error::{Code, Error};
 pub use explain::{Explain, ExplainedColumn, ExplainedSource, ExplainedState};
-pub(crate) use functions::COUNT_DISTINCT;
+pub(crate) use functions::{STANDING, is_by_time, keeps_sets};
 pub use streams::tables;
 pub use tokens::normalised_tokens;
 

@@ -11,7 +11,7 @@ pub mod codec;
 mod merge;
 mod order;
 
-pub(crate) use accumulators::{Accumulators, Function, evaluate, over};
+pub(crate) use accumulators::{Accumulators, Function, STANDING, evaluate, over};
 pub(crate) use merge::Merge;
 pub(crate) use order::{common_prefix, prefix};
 

@@ -143,12 +143,13 @@ impl Status {
             let how = if o.halted { "stands still" } else { "failed and is tried again" };
             o.trouble.map(|trouble| format!("the drain to Delta {how}: {trouble}"))
         });
+        let unbounded = || group.query.as_ref().and_then(|query| query.unbounded());
         let Some(status) = status else {
             return Self {
                 state: if group.def.paused { "paused" } else { "waiting" },
                 reason: None,
                 mend: None,
-                warning: drain,
+                warning: drain.or_else(unbounded),
                 watermark: None,
                 lag: 0,
                 epoch: 0,
@@ -160,7 +161,7 @@ impl Status {
             state: status.state.name(),
             reason: status.state.reason().map(str::to_owned),
             mend: status.state.mend().map(str::to_owned),
-            warning: drain.or_else(|| status.warning.clone()),
+            warning: drain.or_else(|| status.warning.clone()).or_else(unbounded),
             watermark: instant::watermark(status.watermark),
             lag: status.lag(),
             epoch: status.epoch,

@@ -87,7 +87,7 @@ impl Plan {
         if rows.len() == 0 {
             return Ok(None);
         }
-        rows.evaluate(verdicts, &|batch| {
+        let columns = rows.evaluate(verdicts, &|batch| {
             let mut columns = Vec::new();
             for function in functions {
                 let filter = match &function.filter {
@@ -106,7 +106,35 @@ impl Plan {
                 columns.extend(filter.map(|f| Arc::new(f) as ArrayRef));
             }
             Ok(columns)
-        })
+        })?;
+        match columns {
+            Some(columns) if self.by_time => self.standing(rows, verdicts, columns).map(Some),
+            columns => Ok(columns),
+        }
+    }
+
+    /// Adds where each row stands to the arguments of the functions that ask for it.
+    fn standing(
+        &self,
+        rows: &Rows,
+        verdicts: &Verdicts<'_>,
+        columns: Vec<ArrayRef>,
+    ) -> Result<Vec<ArrayRef>, Error> {
+        let times = rows.keys.get(self.keys.len());
+        let Some(times) = times.and_then(|t| t.as_primitive_opt::<TimestampMicrosecondType>()) else {
+            return Err(Error::Contract("the event time is not with the key".into()));
+        };
+        let standing = rows.standing(times.values(), verdicts);
+        let mut columns = columns.into_iter();
+        let mut all = Vec::new();
+        for function in &self.functions {
+            all.extend(columns.by_ref().take(function.arguments.len()));
+            if function.by_time {
+                all.extend(standing.iter().cloned());
+            }
+            all.extend(columns.by_ref().take(usize::from(function.filter.is_some())));
+        }
+        Ok(all)
     }
 }
 

@@ -14,7 +14,7 @@ use datafusion::physical_expr::utils::collect_columns;
 use super::Error;
 use crate::key;
 use crate::query::{self, FeatureQuery, Group, Shape, Stage, Window, Windowed};
-use crate::state::{Accumulators, Function, codec};
+use crate::state::{Accumulators, Function, STANDING, codec};
 use crate::window::Layout;
 
 /// The query with its functions and keys taken apart.
@@ -40,6 +40,8 @@ pub(super) struct Plan {
     pub(super) on_update: bool,
     /// The event time of each record is wanted behind its key.
     pub(super) keeps_time: bool,
+    /// Functions ask where each record stands.
+    pub(super) by_time: bool,
 }
 
 impl Plan {
@@ -54,8 +56,9 @@ impl Plan {
         let key_schema = key_schema(&query, keys.len())?;
         let mut functions =
             shape.aggregate.functions.iter().map(Function::new).collect::<Result<Vec<_>, _>>()?;
+        let by_time = functions.iter().any(|f| f.by_time);
         // Of a session the last event is known anyway.
-        let keeps_time = on_update || is_session;
+        let keeps_time = on_update || is_session || by_time;
         let on_update = on_update && !is_session;
         if on_update {
             functions.push(Function::new(&greatest_time()?)?);
@@ -81,6 +84,7 @@ impl Plan {
             reads_window,
             on_update,
             keeps_time,
+            by_time,
         })
     }
 }
@@ -127,11 +131,14 @@ fn nothing(functions: &[Function], own: usize, input: &SchemaRef) -> Result<Vec<
     let none = BooleanArray::from(vec![false]);
     for (index, function) in functions.iter().enumerate() {
         let schema = if index < own { input } else { &time };
-        let arguments = function
+        let mut arguments = function
             .arguments
             .iter()
             .map(|a| Ok(new_null_array(&a.data_type(schema)?, 1)))
             .collect::<Result<Vec<_>, DataFusionError>>()?;
+        if function.by_time {
+            arguments.extend(STANDING.map(|data_type| new_null_array(&data_type, 1)));
+        }
         accumulators.update(index, &arguments, Some(&none), &[0], 1)?;
     }
     Ok(accumulators.take_state()?)

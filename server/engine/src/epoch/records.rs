@@ -1,6 +1,8 @@
 //! The records of one batch on their way to the aggregate, and what is decided about them.
 
-use arrow::array::{ArrayRef, BooleanArray, RecordBatch};
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, BooleanArray, Int64Array, RecordBatch};
 use arrow::compute::FilterBuilder;
 use datafusion::error::DataFusionError;
 
@@ -71,6 +73,19 @@ impl Rows {
             None => row,
             Some(origin) => origin.get(row).map_or(row, |o| *o as usize),
         }
+    }
+
+    /// Where each row stands ([`crate::state::STANDING`]): its event time, source and partition (as one number
+    /// that orders as they do), offset. Records of a key are in this order whatever epochs they come in; rows
+    /// of a join have no place in a log.
+    pub(super) fn standing(&self, times: &[i64], verdicts: &Verdicts<'_>) -> [ArrayRef; 3] {
+        let (mut partitions, mut offsets) = (Vec::with_capacity(self.len()), Vec::with_capacity(self.len()));
+        for row in 0..self.len() {
+            let record = verdicts.alone(self.origin(row));
+            partitions.push(record.map_or(-1, |r| i64::from(r.source) << 32 | i64::from(r.partition)));
+            offsets.push(record.map_or(-1, |r| r.offset));
+        }
+        [times.to_vec(), partitions, offsets].map(|column| Arc::new(Int64Array::from(column)) as ArrayRef)
     }
 
     /// Keeps the rows for which `keep` is true (null is not).

@@ -20,7 +20,7 @@ use datafusion::physical_expr::{PhysicalExpr, create_physical_expr};
 use datafusion::sql::sqlparser::ast::BinaryOperator;
 
 use super::error::{Code, Error};
-use super::functions::{count_distinct, fits, zero_as_null};
+use super::functions::{distinct, fits, zero_as_null};
 
 /// Our rules of arithmetic, for DataFusion's SQL planner.
 #[derive(Debug)]
@@ -56,13 +56,12 @@ impl ExprPlanner for Arithmetic {
         })
     }
 
-    /// COUNT(DISTINCT) is a function of our own; DataFusion's keeps a hash set per group and visits
-    /// every group on every batch.
+    /// COUNT(DISTINCT) and its like are functions of our own; DataFusion's keep a hash set per group and
+    /// visit every group on every batch.
     fn plan_aggregate(&self, expr: RawAggregateExpr) -> Result<PlannerResult<RawAggregateExpr>> {
-        if !(expr.distinct && expr.func.name() == "count") {
-            return Ok(PlannerResult::Original(expr));
-        }
-        Ok(PlannerResult::Planned(count_distinct(expr.args, expr.filter)))
+        let planned =
+            if expr.distinct { distinct(&expr.func, &expr.args, expr.filter.as_deref()) } else { None };
+        Ok(planned.map_or(PlannerResult::Original(expr), PlannerResult::Planned))
     }
 }
 

@@ -9,6 +9,7 @@ use arrow::datatypes::{Field, Schema};
 use serde::Serialize;
 
 pub(super) use self::text::{length, sql};
+use super::functions::{self, Bound};
 use crate::query::{FeatureQuery, Function, IntervalJoin, Node, Relation, Rolling, Shape, Window};
 use crate::time::Span;
 
@@ -60,6 +61,8 @@ pub struct ExplainedState {
     pub types: Vec<String>,
     /// How often it is there, and how long.
     pub kept: String,
+    /// How large it may become.
+    pub bound: String,
 }
 
 impl FeatureQuery {
@@ -79,6 +82,23 @@ impl FeatureQuery {
             emission: self.emission(allowed_lateness),
             watermark_delay: self.delay(watermark_delay),
         }
+    }
+
+    /// What is kept of a key without a bound, in words, with what to write where that is too much.
+    pub fn unbounded(&self) -> Option<String> {
+        // Rolling features keep the records of their frames, whatever is computed over them.
+        let Shape::Windowed(windowed) = &self.shape else { return None };
+        let grows = |function: &Function| match functions::bound(function.aggregate.fun()) {
+            Bound::Distinct(instead) => {
+                Some(format!("{function} keeps each distinct value of a key and window (bounded: {instead})"))
+            }
+            Bound::Events(instead) => {
+                Some(format!("{function} keeps each value of a key and window (bounded: {instead})"))
+            }
+            Bound::Fixed | Bound::Values(_) | Bound::Bytes(_) => None,
+        };
+        let grows: Vec<String> = windowed.aggregate.functions.iter().filter_map(grows).collect();
+        (!grows.is_empty()).then(|| grows.join("; "))
     }
 
     /// The partial aggregates that are kept, or the records that they are computed from.
@@ -122,7 +142,8 @@ impl FeatureQuery {
         let longest = rolling.frames.iter().map(|frame| frame.preceding.0).max().unwrap_or(0);
         let long = longest.saturating_add(allowed_lateness.0).saturating_add(rolling.time.hold.0);
         let kept = format!("each, until the watermark is {} past its time", length(Span(long)));
-        ExplainedState { of: format!("records ({})", names.join(", ")), types, kept }
+        let of = format!("records ({})", names.join(", "));
+        ExplainedState { of, types, kept, bound: ROWS.to_owned() }
     }
 
     fn emission(&self, allowed_lateness: Span) -> String {
@@ -195,6 +216,7 @@ fn sides(join: &IntervalJoin) -> [ExplainedState; 2] {
         of: format!("{name} rows of the join"),
         types: columns(&rows.schema).into_iter().map(|column| column.data_type).collect(),
         kept: format!("each, until the watermark is {} past its time", length(reach)),
+        bound: ROWS.to_owned(),
     };
     [side("left", &join.left, join.left_reach()), side("right", &join.right, join.right_reach())]
 }
@@ -228,9 +250,22 @@ impl ExplainedState {
     fn of(function: &Function, of: String, kept: &str) -> Self {
         let state = function.aggregate.state_fields().unwrap_or_default();
         let types = state.iter().map(|field| field.data_type().to_string()).collect();
-        Self { of, types, kept: kept.to_owned() }
+        let bound = match functions::bound(function.aggregate.fun()) {
+            Bound::Fixed => FIXED.to_owned(),
+            Bound::Values(1) => "at most 1 value".to_owned(),
+            Bound::Values(n) => format!("at most {n} values"),
+            Bound::Bytes(n) => format!("at most {n} bytes"),
+            Bound::Distinct(_) => "grows with each distinct value".to_owned(),
+            Bound::Events(_) => "grows with each event".to_owned(),
+        };
+        Self { of, types, kept: kept.to_owned(), bound }
     }
 }
+
+/// What is said of a state that is the same for however many events.
+const FIXED: &str = "does not grow";
+/// What is said of rows that are kept as they are.
+const ROWS: &str = "a row for each event of that time";
 
 impl fmt::Display for Explain {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -241,7 +276,11 @@ impl fmt::Display for Explain {
         let key = if self.key.is_empty() { "none: one row".to_owned() } else { list(&self.key) };
         writeln!(f, "key     {key}")?;
         for state in &self.state {
-            writeln!(f, "state   {}: {}, {}", state.of, state.types.join(", "), state.kept)?;
+            write!(f, "state   {}: {}, {}", state.of, state.types.join(", "), state.kept)?;
+            match state.bound.as_str() {
+                FIXED | ROWS => writeln!(f)?,
+                bound => writeln!(f, "; {bound}")?,
+            }
         }
         writeln!(f, "output  {}", list(&self.output))?;
         writeln!(f, "rows    {}", self.emission)?;

@@ -32,6 +32,7 @@ use super::Table;
 use super::arithmetic::checked;
 use super::columns::{Columns, picked};
 use super::error::{Code, Error};
+use super::functions;
 use super::output;
 use super::tokens::EXAMPLE;
 use crate::query::{FeatureQuery, Function, Shape, Source, Stage};
@@ -117,8 +118,9 @@ impl Lowering<'_> {
         input: &SchemaRef,
     ) -> Result<Function, Error> {
         let schema = logical.as_arrow();
+        let expr = functions::read(expr)?;
         let lowered =
-            LoweredAggregateBuilder::new(expr, logical, schema, &self.props, &self.planning).build()?;
+            LoweredAggregateBuilder::new(&expr, logical, schema, &self.props, &self.planning).build()?;
         let over_input = |expr| columns.apply(checked(expr, schema)?);
         let aggregate = lowered.aggregate;
         let args = aggregate.expressions().into_iter().map(over_input).collect::<Result<_, _>>()?;

@@ -6,14 +6,12 @@
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
-use datafusion::sql::sqlparser::ast::{
-    DuplicateTreatment, Expr, Function, FunctionArguments, Ident, Value, VisitMut, VisitorMut,
-};
+use datafusion::sql::sqlparser::ast::{Expr, Function, Ident, Value, VisitMut, VisitorMut};
 
+use super::clauses;
 use super::error::{Code, Error};
 use super::functions::{Functions, Role};
 use super::limits;
-use super::over;
 use super::scope::{Alias, Aliases, Holds, Place, Scope, find, quoted};
 
 /// Resolves the names of one clause.
@@ -149,7 +147,7 @@ impl Walk<'_> {
             }
             Expr::CompoundIdentifier(parts) => *expr = self.names.compound(parts)?,
             Expr::Function(function) => {
-                if call(self.names.functions, function)? == Role::Aggregate {
+                if self.names.functions.role(&name(function))? == Role::Aggregate {
                     self.depth -= 1;
                 }
             }
@@ -180,37 +178,17 @@ fn nested() -> Error {
 
 /// Checks one call and says whether it aggregates.
 fn call(functions: &Functions, function: &mut Function) -> Result<Role, Error> {
-    let name = function.name.to_string().to_lowercase();
+    let name = name(function);
     let role = functions.role(&name)?;
-    if let Some(window) = &function.over {
-        if role == Role::Scalar {
-            return Err(Error::unsupported(&format!("{}() OVER", name.to_uppercase()), over::EXAMPLE));
-        }
-        over::check(window)?;
-    }
-    if !function.within_group.is_empty() {
-        return Err(Error::unsupported("WITHIN GROUP", "supported aggregates: COUNT, SUM, MIN, MAX, AVG"));
-    }
-    if function.null_treatment.is_some() || !matches!(function.parameters, FunctionArguments::None) {
-        return Err(Error::unsupported("IGNORE NULLS", "aggregates skip NULL by themselves"));
-    }
-    if let FunctionArguments::List(list) = &function.args {
-        if !list.clauses.is_empty() {
-            return Err(Error::unsupported(
-                "a clause inside a function call",
-                "use FILTER (WHERE …) after the call",
-            ));
-        }
-        if list.duplicate_treatment == Some(DuplicateTreatment::Distinct)
-            && (name != "count" || list.args.len() != 1)
-        {
-            return Err(Error::unsupported(
-                &format!("DISTINCT inside {}()", name.to_uppercase()),
-                "COUNT(DISTINCT expression) is supported",
-            ));
-        }
+    match role {
+        Role::Aggregate => clauses::settle(&name, function)?,
+        Role::Scalar => clauses::none(&name, function)?,
     }
     Ok(role)
+}
+
+fn name(function: &Function) -> String {
+    function.name.to_string().to_lowercase()
 }
 
 /// Kinds of expression that no clause may hold, with the nearest supported one.

@@ -10,7 +10,8 @@ use datafusion::physical_expr::{GroupsAccumulatorAdapter, PhysicalExpr};
 
 use super::codec::Column;
 use crate::query;
-use crate::sql::COUNT_DISTINCT;
+pub(crate) use crate::sql::STANDING;
+use crate::sql::{is_by_time, keeps_sets};
 
 /// One aggregate function with all that is needed of it per batch.
 pub(crate) struct Function {
@@ -18,6 +19,8 @@ pub(crate) struct Function {
     /// Arguments, then the ORDER BY expressions.
     pub(crate) arguments: Vec<Arc<dyn PhysicalExpr>>,
     pub(crate) filter: Option<Arc<dyn PhysicalExpr>>,
+    /// After its arguments it is given where each record stands ([`STANDING`]).
+    pub(crate) by_time: bool,
     /// What its saved form consists of.
     pub(crate) state: Vec<Column>,
 }
@@ -26,11 +29,18 @@ impl Function {
     pub(crate) fn new(function: &query::Function) -> Result<Self> {
         let aggregate = function.aggregate.clone();
         let mut arguments = aggregate.expressions();
-        arguments.extend(aggregate.order_bys().iter().map(|o| o.expr.clone())); // The values of a DISTINCT have no order of their own: they are a set to the codec.
-        let set = aggregate.is_distinct() || aggregate.fun().name() == COUNT_DISTINCT;
+        arguments.extend(aggregate.order_bys().iter().map(|o| o.expr.clone()));
+        // The values of a DISTINCT have no order of their own: they are a set to the codec.
+        let set = aggregate.is_distinct() || keeps_sets(aggregate.fun());
         let fields = aggregate.state_fields()?;
         let state = fields.iter().map(|f| Column { data_type: f.data_type().clone(), set }).collect();
-        Ok(Self { aggregate, arguments, filter: function.filter.clone(), state })
+        let by_time = is_by_time(aggregate.fun());
+        Ok(Self { aggregate, arguments, filter: function.filter.clone(), by_time, state })
+    }
+
+    /// How many columns it is given.
+    pub(crate) fn inputs(&self) -> usize {
+        self.arguments.len() + if self.by_time { STANDING.len() } else { 0 }
     }
 
     fn accumulator(&self) -> Result<Box<dyn GroupsAccumulator>> {

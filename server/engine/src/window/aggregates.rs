@@ -21,8 +21,8 @@ impl Aggregates {
         Self::Saved(Vec::new())
     }
 
-    /// Takes rows in. `arguments` are those of all functions in order, each function's followed by its
-    /// FILTER's column if it has one; `numbers` are the groups of the rows, `known` of which were there
+    /// Takes rows in. `arguments` are those of all functions in order, each function's followed by where the
+    /// rows stand if it asks for that, and by its FILTER's column if it has one; `numbers` are the groups of the rows, `known` of which were there
     /// before, out of now `total`.
     ///
     /// DataFusion's accumulators take it that every group that is new to a call occurs in its rows (their
@@ -39,7 +39,7 @@ impl Aggregates {
         let Self::Live(accumulators) = self else { return Ok(()) };
         let mut rest = arguments;
         for (index, function) in functions.iter().enumerate() {
-            let (values, others) = rest.split_at_checked(function.arguments.len()).unwrap_or((rest, &[]));
+            let (values, others) = rest.split_at_checked(function.inputs()).unwrap_or((rest, &[]));
             rest = others;
             let mut filter = None;
             if function.filter.is_some()

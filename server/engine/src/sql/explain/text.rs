@@ -11,7 +11,7 @@ use datafusion::physical_expr::{PhysicalExpr, ScalarFunctionExpr};
 use datafusion::physical_expr_common::physical_expr::fmt_sql;
 
 use crate::query::{Function, Window};
-use crate::sql::functions::{COUNT_DISTINCT, FITS, ZERO_AS_NULL};
+use crate::sql::functions::{By, COUNT_DISTINCT, FITS, Kept, Kind, ZERO_AS_NULL, kind};
 use crate::time::Span;
 
 /// The expression as SQL: DataFusion writes literals without quotes, and instants as numbers. The
@@ -48,14 +48,41 @@ impl fmt::Display for Function {
         let constant =
             |arg: &Arc<dyn PhysicalExpr>| arg.downcast_ref::<Literal>().is_some_and(|l| !l.value().is_null());
         let rows = name == "count" && args.iter().all(constant);
-        let args = args.iter().map(sql).collect::<Vec<_>>().join(", ");
-        let (name, distinct) = if name == COUNT_DISTINCT { ("count", "DISTINCT ") } else { (name, "") };
-        write!(f, "{name}({distinct}{})", if rows { "*" } else { &args })?;
+        let args: Vec<String> = args.iter().map(sql).collect();
+        match kind(self.aggregate.fun()) {
+            _ if rows => f.write_str("count(*)")?,
+            Some(Kind::Kept(kept)) => kept_call(kept, &args, f)?,
+            Some(Kind::Percentile(it)) => write!(f, "{name}({}, {})", args.join(", "), it.share.get())?,
+            Some(Kind::ApproxPercentile(it)) => write!(f, "{name}({}, {})", args.join(", "), it.share.get())?,
+            Some(Kind::Distinct(it)) => write!(f, "{}(DISTINCT {})", it.called(), args.join(", "))?,
+            _ if name == COUNT_DISTINCT => write!(f, "count(DISTINCT {})", args.join(", "))?,
+            _ => write!(f, "{name}({})", args.join(", "))?,
+        }
         match &self.filter {
             Some(filter) => write!(f, " FILTER (WHERE {})", sql(filter)),
             None => Ok(()),
         }
     }
+}
+
+/// A call with the constants that it was written with, and its order.
+fn kept_call(kept: &Kept, args: &[String], f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let (value, order) = args.split_first().map_or(("", &[][..]), |(value, order)| (value.as_str(), order));
+    let distinct = if kept.distinct { "DISTINCT " } else { "" };
+    write!(f, "{}({distinct}{value}", kept.name)?;
+    match &kept.by {
+        By::Time { sort, .. } => {
+            for (number, (column, options)) in order.iter().zip(sort).enumerate() {
+                let before = if number == 0 { " ORDER BY " } else { ", " };
+                write!(f, "{before}{column} {options}")?;
+            }
+        }
+        By::Value { .. } => {}
+    }
+    if matches!(kept.name, "first_value" | "last_value") {
+        return f.write_str(")");
+    }
+    write!(f, " LIMIT {})", kept.limit)
 }
 
 impl fmt::Display for Window {

@@ -21,6 +21,8 @@ use datafusion::logical_expr::{
 use foldhash::fast::FixedState;
 use hashbrown::HashTable;
 
+use super::own::item;
+
 /// The name of the function that `COUNT(DISTINCT x)` becomes. Its state is a set: the order of the values
 /// in it says nothing.
 pub(crate) const COUNT_DISTINCT: &str = "count_distinct";
@@ -55,10 +57,6 @@ fn compared(data_type: &DataType) -> DataType {
         DataType::Null => DataType::Boolean,
         other => other.clone(),
     }
-}
-
-fn item(data_type: &DataType) -> FieldRef {
-    Arc::new(Field::new_list_field(data_type.clone(), true))
 }
 
 impl AggregateUDFImpl for CountDistinct {
@@ -111,7 +109,7 @@ impl AggregateUDFImpl for CountDistinct {
         let [input] = args.expr_fields else {
             return internal_err!("COUNT(DISTINCT …) takes one argument");
         };
-        Ok(Box::new(Distinct::new(input.data_type().clone())?))
+        Ok(Box::new(Sets::new(input.data_type().clone())?))
     }
 
     fn reverse_expr(&self) -> ReversedUDAF {
@@ -124,7 +122,7 @@ impl AggregateUDFImpl for CountDistinct {
 }
 
 /// The distinct values of every group.
-struct Distinct {
+pub(super) struct Sets {
     data_type: DataType,
     converter: RowConverter,
     values: Values,
@@ -168,8 +166,8 @@ impl Values {
     }
 }
 
-impl Distinct {
-    fn new(data_type: DataType) -> Result<Self> {
+impl Sets {
+    pub(super) fn new(data_type: DataType) -> Result<Self> {
         Ok(Self {
             converter: RowConverter::new(vec![SortField::new(data_type.clone())])?,
             data_type,
@@ -212,6 +210,32 @@ impl Distinct {
         }
     }
 
+    /// Takes the emitted groups' values, each group's in the order of their arrival.
+    pub(super) fn lists(&mut self, emit: EmitTo) -> Result<ListArray> {
+        let counts = emit.take_needed(&mut self.counts);
+        let offsets = OffsetBuffer::<i32>::from_lengths(counts.iter().map(|count| *count as usize));
+        // A counting sort by group: stable, so a group's values stay in the order of their arrival.
+        let mut next: Vec<usize> = offsets.iter().map(|offset| *offset as usize).collect();
+        let mut sorted = vec![0_u32; next.last().copied().unwrap_or(0)];
+        for (group, value) in &self.pairs {
+            if (*group as usize) < counts.len()
+                && let Some(place) = next.get_mut(*group as usize)
+                && let Some(slot) = sorted.get_mut(*place)
+            {
+                *slot = *value;
+                *place += 1;
+            }
+        }
+        // Each interned value is decoded once, however many groups hold it.
+        let parser = self.converter.parser();
+        let all = (0..self.values.ends.len() as u32).map(|value| parser.parse(self.values.get(value)));
+        let decoded = self.converter.convert_rows(all)?;
+        let [decoded] = decoded.as_slice() else { return internal_err!("one column in, one column out") };
+        let values = arrow::compute::take(decoded, &UInt32Array::from(sorted), None)?;
+        self.emitted(emit);
+        Ok(ListArray::try_new(item(&self.data_type), offsets, values, None)?)
+    }
+
     /// Forgets the emitted groups and renumbers the rest.
     fn emitted(&mut self, emit: EmitTo) {
         match emit {
@@ -235,7 +259,7 @@ impl Distinct {
     }
 }
 
-impl GroupsAccumulator for Distinct {
+impl GroupsAccumulator for Sets {
     fn update_batch(
         &mut self,
         values: &[ArrayRef],
@@ -258,28 +282,7 @@ impl GroupsAccumulator for Distinct {
     }
 
     fn state(&mut self, emit: EmitTo) -> Result<Vec<ArrayRef>> {
-        let counts = emit.take_needed(&mut self.counts);
-        let offsets = OffsetBuffer::<i32>::from_lengths(counts.iter().map(|count| *count as usize));
-        // A counting sort by group: stable, so a group's values stay in the order of their arrival.
-        let mut next: Vec<usize> = offsets.iter().map(|offset| *offset as usize).collect();
-        let mut sorted = vec![0_u32; next.last().copied().unwrap_or(0)];
-        for (group, value) in &self.pairs {
-            if (*group as usize) < counts.len()
-                && let Some(place) = next.get_mut(*group as usize)
-                && let Some(slot) = sorted.get_mut(*place)
-            {
-                *slot = *value;
-                *place += 1;
-            }
-        }
-        // Each interned value is decoded once, however many groups hold it.
-        let parser = self.converter.parser();
-        let all = (0..self.values.ends.len() as u32).map(|value| parser.parse(self.values.get(value)));
-        let decoded = self.converter.convert_rows(all)?;
-        let [decoded] = decoded.as_slice() else { return internal_err!("one column in, one column out") };
-        let values = arrow::compute::take(decoded, &UInt32Array::from(sorted), None)?;
-        self.emitted(emit);
-        Ok(vec![Arc::new(ListArray::try_new(item(&self.data_type), offsets, values, None)?)])
+        Ok(vec![Arc::new(self.lists(emit)?)])
     }
 
     fn merge_batch(&mut self, states: &[ArrayRef], groups: &[usize], total_groups: usize) -> Result<()> {
@@ -314,7 +317,7 @@ impl GroupsAccumulator for Distinct {
 }
 
 /// One NaN and one zero; other types as they are.
-fn canonical(values: &ArrayRef) -> Result<ArrayRef> {
+pub(super) fn canonical(values: &ArrayRef) -> Result<ArrayRef> {
     Ok(match values.data_type() {
         DataType::Float32 => Arc::new(
             values

@@ -19,7 +19,7 @@ use crate::query::{Frame, Function, Relation, Rolling};
 use crate::sql::columns::Columns;
 use crate::sql::error::{Code, Error};
 use crate::sql::explain::length;
-use crate::sql::functions::count_distinct;
+use crate::sql::functions::distinct;
 use crate::sql::{lengths, output, over};
 use crate::time::Span;
 
@@ -149,8 +149,9 @@ fn aggregate(call: &WindowFunction) -> Result<Expr, Error> {
         return Err(Error::unsupported(&format!("window function {}()", call.fun.name()), over::EXAMPLE));
     };
     let params = &call.params;
-    if params.distinct && function.name() == "count" {
-        return Ok(count_distinct(params.args.clone(), params.filter.clone()));
+    let own = if params.distinct { distinct(function, &params.args, params.filter.as_deref()) } else { None };
+    if let Some(own) = own {
+        return Ok(own);
     }
     Ok(Expr::AggregateFunction(AggregateFunction::new_udf(
         Arc::clone(function),
