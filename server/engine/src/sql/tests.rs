@@ -3,6 +3,7 @@
 //! `UPDATE_GOLDEN=1 cargo test golden` writes the files anew; read the difference before it is committed.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
+mod aggregates;
 mod arithmetic;
 mod docs;
 mod golden;

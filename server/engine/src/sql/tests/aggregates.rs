@@ -1,0 +1,238 @@
+//! Every aggregate against its definition: random records of several partitions, with times that go up and
+//! down and are often the same, cut into random epochs with checkpoints and restarts, over a window of its own
+//! and over windows that share slices.
+
+mod definitions;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::array::{
+    Array, ArrayRef, AsArray, BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray,
+    TimestampMicrosecondArray,
+};
+use arrow::datatypes::{DataType, Decimal128Type, Float64Type, Int64Type, TimestampMicrosecondType};
+use proptest::prelude::*;
+
+use self::definitions::Value::{self, Float, Int, List, Null, Text};
+use self::definitions::{Event, Rows, definitions, estimates};
+use super::super::plan;
+use super::events;
+use super::run::records;
+use crate::epoch::{Emission, Engine, Input, Output, SourceBatch};
+use crate::state::{StateChange, StateKey, StateRow};
+use crate::time::Micros;
+
+/// What a column holds.
+fn value(column: &ArrayRef, row: usize) -> Value {
+    if column.is_null(row) {
+        return Null;
+    }
+    match column.data_type() {
+        DataType::Boolean => Value::Bool(column.as_boolean().value(row)),
+        DataType::Int64 => Int(column.as_primitive::<Int64Type>().value(row).into()),
+        DataType::Decimal128(..) => Int(column.as_primitive::<Decimal128Type>().value(row)),
+        DataType::Float64 => Float(column.as_primitive::<Float64Type>().value(row)),
+        DataType::Utf8 => Text(column.as_string::<i32>().value(row).to_owned()),
+        DataType::List(_) => {
+            let items = column.as_list::<i32>().value(row);
+            List((0..items.len()).map(|item| value(&items, item)).collect())
+        }
+        other => panic!("a feature of type {other}"),
+    }
+}
+
+/// The same, floats but for rounding.
+fn alike(one: &Value, other: &Value) -> bool {
+    match (one, other) {
+        (Float(a), Float(b)) => a == b || (a - b).abs() <= 1e-9 * a.abs().max(b.abs()).max(1.0),
+        (List(a), List(b)) => a.len() == b.len() && a.iter().zip(b).all(|(a, b)| alike(a, b)),
+        _ => one == other,
+    }
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    let price = prop_oneof![
+        3 => prop::sample::select(vec![0.0, 0.25, 2.5, -1.5, 1e3]),
+        1 => -1e3..1e3,
+    ];
+    (
+        0_u32..3,
+        prop::sample::select(vec!["ann", "bob", "cy"]),
+        0_i64..90,
+        prop::option::weighted(0.8, -6_i64..7),
+        prop::option::weighted(0.8, price),
+        prop::option::weighted(0.8, prop::sample::select(vec!["view", "click", "cart", "buy"])),
+        prop::option::of(any::<bool>()),
+    )
+        .prop_map(|(partition, user, time, clicks, price, kind, ok)| Event {
+            partition,
+            offset: 0,
+            user,
+            // Few instants, so that many events share one.
+            time: time / 3 * 3,
+            clicks,
+            price,
+            kind,
+            ok,
+        })
+}
+
+/// Events of one epoch, a batch for each partition.
+fn batches(events: &[Event], columns: &[usize]) -> Vec<SourceBatch> {
+    let mut batches = Vec::new();
+    for partition in 0..3 {
+        let own: Vec<&Event> = events.iter().filter(|e| e.partition == partition).collect();
+        if own.is_empty() {
+            continue;
+        }
+        let times = own.iter().map(|e| e.time * 1_000_000);
+        let columns_of: [(&str, ArrayRef); 6] = [
+            ("user_id", Arc::new(StringArray::from_iter_values(own.iter().map(|e| e.user)))),
+            ("clicks", Arc::new(own.iter().map(|e| e.clicks).collect::<Int64Array>())),
+            ("price", Arc::new(own.iter().map(|e| e.price).collect::<Float64Array>())),
+            ("kind", Arc::new(own.iter().map(|e| e.kind).collect::<StringArray>())),
+            ("ok", Arc::new(own.iter().map(|e| e.ok).collect::<BooleanArray>())),
+            ("timestamp", Arc::new(TimestampMicrosecondArray::from_iter_values(times).with_timezone("UTC"))),
+        ];
+        let rows = records(&columns_of).project(columns).unwrap();
+        let offsets = own.iter().map(|e| e.offset).collect();
+        batches.push(SourceBatch { source: 0, partition, offsets, rows });
+    }
+    batches
+}
+
+/// Runs a definition over events, cut where `cuts` says; bit 0 of a cut takes a checkpoint, bit 1 restarts.
+fn run(sql: &str, events: &[Event], cuts: &[(usize, u8)]) -> Vec<RecordBatch> {
+    let query = Arc::new(plan(sql, &[super::events()]).unwrap_or_else(|e| panic!("{sql}\n{e:?}")));
+    let columns = query.sources[0].columns.clone();
+    let mut saved: BTreeMap<StateKey, StateRow> = BTreeMap::new();
+    let restored = |saved: &BTreeMap<StateKey, StateRow>| {
+        let rows = saved.values().cloned().collect::<Vec<_>>();
+        Engine::restore(query.clone(), Emission::default(), Micros::MIN, rows.into_iter()).unwrap()
+    };
+    let mut engine = restored(&saved);
+    let (mut rest, mut rows) = (events, Vec::new());
+    let ends = cuts.iter().map(|(length, how)| (*length, *how)).chain([(usize::MAX, 0)]);
+    for (length, how) in ends {
+        let (now, later) = rest.split_at(length.min(rest.len()));
+        rest = later;
+        let given = batches(now, &columns);
+        let checkpoint = how > 0;
+        let input = Input {
+            batches: &given,
+            deletes: &[],
+            watermark: Micros::MIN,
+            finished: length == usize::MAX,
+            cursor: None,
+            max_rows: usize::MAX,
+            checkpoint,
+        };
+        let Output { state, rows: emitted, .. } = engine.apply(&input).unwrap();
+        for change in state {
+            if let StateChange::Put(put) = change {
+                saved.insert(put.key.clone(), put);
+            }
+        }
+        rows.extend(emitted.into_iter().map(|e| e.features));
+        if checkpoint && how > 1 {
+            engine = restored(&saved);
+        }
+    }
+    rows
+}
+
+fn check(events: &[Event], cuts: &[(usize, u8)], window: &str, size: i64) {
+    let (exact, near) = (definitions(), estimates());
+    // One query for each half, so that none is too long.
+    let calls: Vec<&str> =
+        exact.iter().map(|(call, _)| *call).chain(near.iter().map(|(call, _)| *call)).collect();
+    let mut outputs = 0;
+    for (part, chunk) in calls.chunks(29).enumerate() {
+        let list: Vec<String> = chunk.iter().enumerate().map(|(i, call)| format!("{call} AS a{i}")).collect();
+        let sql = format!(
+            "SELECT user_id, window_end, {} FROM {window} GROUP BY user_id, window_end",
+            list.join(", ")
+        );
+        for batch in run(&sql, events, cuts) {
+            outputs += batch.num_rows();
+            for row in 0..batch.num_rows() {
+                let user = batch.column(0).as_string::<i32>().value(row);
+                let end = batch.column(1).as_primitive::<TimestampMicrosecondType>().value(row) / 1_000_000;
+                let mut own: Vec<&Event> =
+                    events.iter().filter(|e| e.user == user && (end - size..end).contains(&e.time)).collect();
+                own.sort_by_key(|e| (e.time, e.partition, e.offset));
+                let own = Rows(own);
+                for (place, call) in chunk.iter().enumerate() {
+                    let found = value(batch.column(place + 2), row);
+                    let number = part * 29 + place;
+                    if let Some((_, definition)) = exact.get(number) {
+                        let wanted = definition(&own);
+                        assert!(alike(&found, &wanted), "{call}: {found:?}, not {wanted:?}\n{:#?}", own.0);
+                    } else {
+                        let (_, definition) = near[number - exact.len()];
+                        match (definition(&own), &found) {
+                            (None, Null) => {}
+                            (Some((wanted, room)), Float(found)) => {
+                                assert!((found - wanted).abs() <= room, "{call}: {found}, not {wanted}");
+                            }
+                            (Some((wanted, room)), Int(found)) => {
+                                let wrong = (*found as f64 - wanted).abs();
+                                assert!(wrong <= room, "{call}: {found}, not {wanted}");
+                            }
+                            (wanted, found) => panic!("{call}: {found:?}, not {wanted:?}"),
+                        }
+                    }
+                }
+            }
+        }
+    }
+    assert!(outputs > 0 || events.is_empty());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+
+    #[test]
+    fn aggregates_are_what_their_definition_says(
+        mut events in prop::collection::vec(event(), 1..120),
+        cuts in prop::collection::vec((0_usize..30, 0_u8..3), 0..8),
+    ) {
+        for (offset, event) in (0..).zip(&mut events) {
+            event.offset = offset;
+        }
+        check(&events, &cuts, "TUMBLE(events, DESCRIPTOR(timestamp), INTERVAL '45' SECONDS)", 45);
+        check(
+            &events,
+            &cuts,
+            "HOP(events, DESCRIPTOR(timestamp), INTERVAL '10' SECONDS, INTERVAL '30' SECONDS)",
+            30,
+        );
+    }
+}
+
+/// However many a group has seen, it holds what the call names: chunks are written anew, and nothing is lost.
+#[test]
+fn many_events_of_few_keys() {
+    let seeds = 0_i64..30_000;
+    let events: Vec<Event> = seeds
+        .map(|i| Event {
+            partition: (i % 3) as u32,
+            offset: i,
+            user: ["ann", "bob", "cy"][(i * 7 % 11 % 3) as usize],
+            time: i * 7_919 % 90,
+            clicks: (i % 13 > 0).then_some(i * 31 % 2_003 % 7),
+            price: (i % 5 > 0).then_some((i * 48_271 % 65_537) as f64 / 16.0),
+            kind: [Some("view"), Some("buy"), None][(i % 3) as usize],
+            ok: Some(i % 2 == 0),
+        })
+        .collect();
+    let cuts: Vec<(usize, u8)> = (0..200).map(|cut| (cut * 37 % 301, (cut % 40 == 7).into())).collect();
+    check(&events, &cuts, "TUMBLE(events, DESCRIPTOR(timestamp), INTERVAL '45' SECONDS)", 45);
+}
+
+#[test]
+fn a_stream_has_what_the_tests_read() {
+    let names = ["user_id", "clicks", "price", "kind", "ok", "timestamp"];
+    assert!(names.iter().all(|name| events().schema.field_with_name(name).is_ok()));
+}
