@@ -157,7 +157,9 @@ impl Naive {
                 let end = self.end(&session);
                 if end + lateness <= before {
                     assert!(old.is_empty(), "a session that is kept is not over");
-                    new.iter().for_each(|record| late[*record] = true);
+                    for record in new {
+                        late[record] = true;
+                    }
                     continue;
                 }
                 session.row = old.iter().filter_map(|o| o.row).find(|at| *at == end);
