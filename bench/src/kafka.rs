@@ -1,5 +1,5 @@
 //! Five-minute CTR from a real Kafka, beside consuming only and consuming + decoding the same topic
-//! with the server's own reader and decoder.
+//! with the server's own reader and decoder; then other windows beside tumbling ones, each on a server of its own.
 
 use std::time::{Duration, Instant};
 
@@ -14,17 +14,14 @@ use crate::corpus::{self, Corpus};
 use crate::embedded::{pipeline, rate, report_run};
 use crate::report::Report;
 use crate::server::Server;
+use crate::windows;
 use crate::{Options, Result};
 
 const PARTITIONS: u32 = 4;
 
 pub async fn run(options: &Options, brokers: &str, corpus: &Corpus, report: &mut Report) -> Result<()> {
-    let server = Server::start(options, &["--kafka-bootstrap-servers", brokers]).await?;
     let topic = format!("bench-{}", std::process::id());
-    let mut spec = corpus::stream(Some(&topic));
-    spec["partitions"] = json!(PARTITIONS);
-    let stream = server.post("/api/v1/streams", &spec).await?;
-    let id = stream["schema_id"].as_u64().ok_or("no schema id")? as u32;
+    let (server, id) = serve(options, brokers, &topic).await?;
     fill(brokers, &topic, corpus, id)?;
     let kafka = millpond::config::Kafka { bootstrap_servers: Some(brokers.to_owned()), ..Default::default() };
     // Read once before it is measured: what comes after finds the topic in the page cache, too.
@@ -45,10 +42,39 @@ pub async fn run(options: &Options, brokers: &str, corpus: &Corpus, report: &mut
         Ok(())
     })?;
     report.ratio("kafka: consume + decode", "events", decoded, "1/s", consume, None);
-    let run = pipeline(&server, &json!({"name": "ctr", "sql": corpus::SQL}), "ads").await?;
+    let run = pipeline(&server, &json!({"name": "ctr", "sql": corpus::SQL}), &["ads"]).await?;
     report_run(&server, report, "kafka: 5-minute CTR", corpus, &run, (decoded, Some(1.0 / 3.0))).await?;
     report.value("memory", "resident, loaded from kafka", server.resident_mb()?, "MB");
+    drop(server);
+    for key in windows::KEYS {
+        let mut tumbling = None;
+        for window in windows::WORKLOADS {
+            let (server, as_before) = serve(options, brokers, &topic).await?;
+            if as_before != id {
+                return Err("the topic's records have another schema id".into());
+            }
+            let run = pipeline(&server, &window.group(key), &["ads"]).await?;
+            let (name, rate) =
+                (format!("kafka: {} by {key}", window.name), corpus.len() as f64 / run.seconds);
+            match tumbling {
+                None => report.value(&name, "events", rate, "1/s"),
+                Some(ceiling) => report.ratio(&name, "events", rate, "1/s", ceiling, window.mark),
+            }
+            tumbling = tumbling.or(Some(rate));
+            report.value(&name, "rows out", run.rows as f64 / corpus.len() as f64, "per event");
+        }
+    }
     Ok(())
+}
+
+/// A server with nothing but the stream `ads` over the topic; the id of its schema.
+async fn serve(options: &Options, brokers: &str, topic: &str) -> Result<(Server, u32)> {
+    let server = Server::start(options, &["--kafka-bootstrap-servers", brokers]).await?;
+    let mut spec = corpus::stream(Some(topic));
+    spec["partitions"] = json!(PARTITIONS);
+    let stream = server.post("/api/v1/streams", &spec).await?;
+    let id = stream["schema_id"].as_u64().ok_or("no schema id")? as u32;
+    Ok((server, id))
 }
 
 fn fill(brokers: &str, topic: &str, corpus: &Corpus, id: u32) -> Result<()> {

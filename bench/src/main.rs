@@ -10,6 +10,7 @@ mod kafka;
 mod report;
 mod server;
 mod serving;
+mod windows;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
