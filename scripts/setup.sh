@@ -36,8 +36,8 @@ if [ ! -e "$built" ]; then
     need=3 # GB
     say "The pinned packages changed: those that did are compiled anew, in $CARGO_TARGET_DIR ($free GB free)."
   else
-    need=10
-    say "The first build takes about $((64 / cores)) minutes on $cores cores and up to $need GB in $CARGO_TARGET_DIR ($free GB free)."
+    need=8
+    say "The first build takes about $((50 / cores)) minutes on $cores cores and up to $need GB in $CARGO_TARGET_DIR ($free GB free)."
   fi
   [ "$free" -ge "$need" ] || die "Not enough disk: $need GB are needed and $free GB free. Set XDG_CACHE_HOME to a folder on a larger disk."
 fi
