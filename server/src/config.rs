@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use millpond_engine::time::Span;
 use serde::{Deserialize, Serialize};
 
 pub use report::report;
@@ -119,7 +120,7 @@ pub struct Pipeline {
     pub max_epoch_records: usize,
     /// … and about this many bytes …
     pub max_epoch_bytes: usize,
-    /// … and epochs are at least this far apart when traffic is light, seconds.
+    /// … and epochs are at least this far apart when traffic is light, seconds: more where a commit is slow.
     pub min_epoch_age: f64,
     /// A close emits at most this many rows in one epoch.
     pub max_close_rows: usize,
@@ -127,6 +128,8 @@ pub struct Pipeline {
     pub checkpoint_interval: f64,
     /// … or after this many records.
     pub checkpoint_records: u64,
+    /// Each epoch has a journal entry of its own for this long, seconds; later a thousand share one.
+    pub journal_retention: f64,
 }
 
 /// Logs.
@@ -203,10 +206,11 @@ impl Default for Pipeline {
         Self {
             max_epoch_records: 65_536,
             max_epoch_bytes: 16 << 20,
-            min_epoch_age: 0.05,
+            min_epoch_age: 0.005,
             max_close_rows: 65_536,
             checkpoint_interval: 10.0,
             checkpoint_records: 4_000_000,
+            journal_retention: 86_400.0,
         }
     }
 }
@@ -242,7 +246,12 @@ impl Offline {
 impl Pipeline {
     /// Least age of an epoch under light traffic.
     pub fn min_age(&self) -> Duration {
-        Duration::try_from_secs_f64(self.min_epoch_age).unwrap_or(Duration::from_millis(50))
+        Duration::try_from_secs_f64(self.min_epoch_age).unwrap_or(Duration::from_millis(5))
+    }
+
+    /// How long each epoch has a journal entry of its own.
+    pub fn journal_age(&self) -> Span {
+        Span((self.journal_retention.max(0.0) * 1e6) as i64)
     }
 
     /// Greatest time between two checkpoints.

@@ -61,6 +61,10 @@ pub struct Epochs {
 pub struct Entry {
     /// Its number: `_commit` of its rows
     epoch: u64,
+    /// Of an entry that stands for several epochs long past: the first of them. Ranges, counts and rows are
+    /// theirs together, a digest is that of their digests
+    #[serde(skip_serializing_if = "Option::is_none")]
+    first_epoch: Option<u64>,
     /// The only clock it saw
     opened_at: String,
     /// What was read: half-open ranges of offsets
@@ -121,6 +125,7 @@ impl Entry {
         });
         Self {
             epoch: entry.epoch,
+            first_epoch: entry.first_epoch,
             opened_at: entry.opened_at.to_string(),
             ranges: ranges.collect(),
             source_watermarks: entry.source_watermarks.iter().map(|w| instant::watermark(*w)).collect(),

@@ -10,7 +10,7 @@ use millpond_engine::time::{Micros, Span};
 use super::checkpoint::Checkpoints;
 use super::gather::Gathered;
 use super::halt::Stop;
-use super::intake::{Ahead, Harvest, QUIET_STEP, SourceStanding};
+use super::intake::{Ahead, Cost, Harvest, QUIET_STEP, SourceStanding};
 use super::journal::Committed;
 use super::status::{Board, SourceStatus, State};
 use super::step::{self, Epoch};
@@ -21,6 +21,12 @@ use crate::store::commit::{EpochCommit, PartitionKey, Position};
 
 /// Events further behind the clock than this on a live stream are probably a replay.
 const OLD: Span = Span(24 * 3_600_000_000);
+
+/// The journal is looked through for epochs that are old enough this often …
+const FOLD_EVERY: Duration = Duration::from_secs(1);
+
+/// … and so many times a thousand of them are folded at once: more than epochs can come in that time.
+const FOLDS: usize = 4;
 
 /// The engine of one pipeline with what it has committed.
 pub struct Commits {
@@ -52,6 +58,12 @@ pub struct Commits {
     pub standing: Vec<SourceStanding>,
     /// What has been read since.
     pub ahead: Ahead,
+    /// Told what an epoch takes: light traffic leaves time between two.
+    pub cost: Cost,
+    /// How long each epoch has a journal entry of its own.
+    pub journal_age: Span,
+    /// When the journal was last looked through for older ones.
+    pub last_fold: Instant,
 }
 
 /// What a pipeline reports while it runs, for metrics.
@@ -176,14 +188,31 @@ impl Commits {
 
     fn commit(&mut self, gathered: Gathered, epoch: Epoch, started: Instant) -> Result<(), Stop> {
         let records = gathered.records as u64;
+        let taken = Instant::now();
         let commit = step::step(&mut self.engine, &self.committed, gathered, epoch)?;
         let begun = Instant::now();
         let done = self.store.commit(&commit)?;
         let timing = Timing { total: started.elapsed(), commit: begun.elapsed() };
         self.last_commit = Instant::now();
+        self.cost.store(taken.elapsed().as_micros() as u64, Ordering::Relaxed);
         self.checkpoints.committed(commit.journal.checkpoint, records);
         self.committed.advance(&commit, done.available_at);
         (self.observe)(Event::Committed(&commit, timing));
+        if commit.journal.checkpoint && self.last_fold.elapsed() >= FOLD_EVERY {
+            self.last_fold = Instant::now();
+            self.fold()?;
+        }
+        Ok(())
+    }
+
+    /// Folds what is old enough of the journal, a bounded part of it at a time.
+    fn fold(&self) -> Result<(), Stop> {
+        let before = Micros(self.committed.opened_at.0.saturating_sub(self.journal_age.0));
+        for _ in 0..FOLDS {
+            if !self.store.fold_journal(self.group, before)? {
+                break;
+            }
+        }
         Ok(())
     }
 

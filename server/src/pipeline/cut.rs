@@ -9,8 +9,10 @@ pub struct Limits {
     pub records: usize,
     /// … and about this many bytes.
     pub bytes: usize,
-    /// Commits are at least this far apart while traffic is light: keeps the journal small.
+    /// Commits are at least this far apart while traffic is light …
     pub min_age: Duration,
+    /// … and this many times as far as the last epoch took, up to [`MAX_PAUSE`].
+    pub pause: u32,
     /// While there is always more to read, a commit comes at least this often.
     pub max_age: Duration,
 }
@@ -24,8 +26,10 @@ pub struct Standing {
     pub bytes: usize,
     /// Time since the first of them was read.
     pub age: Duration,
-    /// Time since the previous commit.
-    pub since_commit: Duration,
+    /// Time since the previous epoch was cut.
+    pub since_cut: Duration,
+    /// What the last epoch took to be computed and committed.
+    pub cost: Duration,
     /// Nothing more can be read now.
     pub drained: bool,
     /// A boundary has been reached, or the pipeline is to stop: what was read must be committed alone.
@@ -35,6 +39,9 @@ pub struct Standing {
 /// Traffic that comes in small pieces is gathered for this long: a batch of one producer is rarely one read.
 const LINGER: Duration = Duration::from_millis(2);
 
+/// However slow a commit is, light traffic does not wait longer than this for the next one.
+const MAX_PAUSE: Duration = Duration::from_millis(50);
+
 /// `None`: cut now. `Some(wait)`: read on, waiting at most this long for more.
 pub fn wait(limits: &Limits, now: &Standing) -> Option<Duration> {
     if now.must || now.records >= limits.records || now.bytes >= limits.bytes || now.age >= limits.max_age {
@@ -43,7 +50,8 @@ pub fn wait(limits: &Limits, now: &Standing) -> Option<Duration> {
     if !now.drained {
         return Some(Duration::ZERO);
     }
-    let due = LINGER.saturating_sub(now.age).max(limits.min_age.saturating_sub(now.since_commit));
+    let apart = now.cost.saturating_mul(limits.pause).min(MAX_PAUSE).max(limits.min_age);
+    let due = LINGER.saturating_sub(now.age).max(apart.saturating_sub(now.since_cut));
     if due.is_zero() { None } else { Some(due) }
 }
 
@@ -55,14 +63,16 @@ mod tests {
         Duration::from_millis(n)
     }
 
-    const LIMITS: Limits = Limits { records: 1000, bytes: 1 << 20, min_age: ms(50), max_age: ms(250) };
+    const LIMITS: Limits =
+        Limits { records: 1000, bytes: 1 << 20, min_age: ms(5), pause: 4, max_age: ms(250) };
 
-    fn standing(records: usize, age: u64, since_commit: u64, drained: bool) -> Standing {
+    fn standing(records: usize, age: u64, since_cut: u64, drained: bool) -> Standing {
         Standing {
             records,
             bytes: records * 50,
             age: ms(age),
-            since_commit: ms(since_commit),
+            since_cut: ms(since_cut),
+            cost: ms(1),
             drained,
             must: false,
         }
@@ -76,8 +86,16 @@ mod tests {
 
     #[test]
     fn light_traffic_commits_every_min_age() {
-        assert_eq!(wait(&LIMITS, &standing(10, 10, 20, true)), Some(ms(30)));
-        assert_eq!(wait(&LIMITS, &standing(20, 40, 50, true)), None);
+        assert_eq!(wait(&LIMITS, &standing(10, 2, 2, true)), Some(ms(3)));
+        assert_eq!(wait(&LIMITS, &standing(20, 4, 5, true)), None);
+    }
+
+    #[test]
+    fn slow_commits_are_further_apart() {
+        let slow = |cost| Standing { cost: ms(cost), ..standing(10, 10, 10, true) };
+        assert_eq!(wait(&LIMITS, &slow(6)), Some(ms(14)));
+        assert_eq!(wait(&LIMITS, &slow(900)), Some(ms(40)));
+        assert_eq!(wait(&LIMITS, &Standing { drained: false, ..slow(6) }), Some(ms(0)));
     }
 
     #[test]

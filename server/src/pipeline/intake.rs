@@ -57,10 +57,14 @@ pub struct Intake {
     cut_at: Instant,
     buffers: Buffers,
     ahead: Ahead,
+    cost: Cost,
 }
 
 /// Per source: records that are read and not committed, beyond those of the epoch that is being committed.
 pub type Ahead = Arc<[AtomicU64]>;
+
+/// What the last epoch took to be computed and committed, in microseconds.
+pub type Cost = Arc<AtomicU64>;
 
 /// One epoch as it was read, and how the sources stood right after it.
 pub struct Harvest {
@@ -122,7 +126,13 @@ impl Intake {
             limits,
             surroundings,
             cut_at: Instant::now(),
+            cost: Cost::default(),
         }
+    }
+
+    /// Where those who commit say what it cost.
+    pub fn cost(&self) -> Cost {
+        Arc::clone(&self.cost)
     }
 
     /// What is read ahead, for others to see.
@@ -214,7 +224,8 @@ impl Intake {
                 records: gathered.records,
                 bytes: gathered.bytes,
                 age: first.get_or_insert_with(Instant::now).elapsed(),
-                since_commit: self.cut_at.elapsed(),
+                since_cut: self.cut_at.elapsed(),
+                cost: Duration::from_micros(self.cost.load(Ordering::Relaxed)),
                 drained: !read,
                 must: control.is_stopped() || !read && self.passes(boundaries),
             };

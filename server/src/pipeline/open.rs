@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use millpond_engine::epoch::{Emission, Engine, Upsert};
-use millpond_engine::time::Micros;
+use millpond_engine::time::{Micros, Span};
 
 use super::checkpoint::Checkpoints;
 use super::commits::{Commits, Observe};
@@ -41,6 +41,8 @@ pub struct Parts<'a> {
     pub max_rows: usize,
     /// When the engine's state is written.
     pub checkpoints: Checkpoints,
+    /// How long each epoch has a journal entry of its own.
+    pub journal_age: Span,
     /// Everything outside.
     pub surroundings: Surroundings,
     /// Told what happens.
@@ -72,7 +74,7 @@ pub fn open(parts: Parts<'_>) -> Result<Pipeline, Stop> {
     }
     let ends = group.def.sources.iter().map(|source| Boundary(source.backfill_end.clone())).collect();
     let intake = Intake::new(sources, group.def.time, ends, &committed, parts.limits, surroundings);
-    let ahead = intake.ahead();
+    let (ahead, cost) = (intake.ahead(), intake.cost());
     let mut pipeline = Pipeline {
         commits: Commits {
             group: id,
@@ -89,6 +91,9 @@ pub fn open(parts: Parts<'_>) -> Result<Pipeline, Stop> {
             last_commit: Instant::now(),
             standing: Vec::new(),
             ahead,
+            cost,
+            journal_age: parts.journal_age,
+            last_fold: Instant::now(),
         },
         intake,
     };

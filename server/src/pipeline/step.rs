@@ -67,6 +67,7 @@ pub fn step(
     };
     let journal = JournalEntry {
         epoch: committed.epoch + 1,
+        first_epoch: None,
         opened_at: gathered.opened_at,
         ranges: gathered.ranges(),
         source_watermarks: epoch.watermarks.sources,

@@ -27,6 +27,9 @@ use crate::registry::{self, Registry};
 use crate::store::Store;
 use crate::telemetry::Metrics;
 
+/// Light traffic leaves this many times as long as an epoch takes between two: a fifth of the time is commits.
+const PAUSE: u32 = 4;
+
 /// While there is always more to read, a commit comes at least this often.
 const MAX_AGE: Duration = Duration::from_millis(250);
 
@@ -180,10 +183,12 @@ fn open_with(shared: &Shared, group: &GroupEntry, streams: &[Arc<Stream>]) -> Re
             records: settings.max_epoch_records,
             bytes: settings.max_epoch_bytes,
             min_age: settings.min_age(),
+            pause: PAUSE,
             max_age: MAX_AGE,
         },
         max_rows: settings.max_close_rows,
         checkpoints: Checkpoints::new(settings.checkpoint_age(), settings.checkpoint_records),
+        journal_age: settings.journal_age(),
         surroundings: Surroundings {
             clock: Box::new(wall_clock),
             lookup: Box::new(move |id| lookup(&registry, id)),

@@ -108,11 +108,28 @@ pub struct Accounting {
     pub superseded: u64,
 }
 
+impl Accounting {
+    /// Adds other records' outcomes.
+    pub fn add(&mut self, other: &Self) {
+        self.read += other.read;
+        self.applied += other.applied;
+        self.late += other.late;
+        self.filtered += other.filtered;
+        self.quarantined += other.quarantined;
+        self.tombstones += other.tombstones;
+        self.heartbeats += other.heartbeats;
+        self.superseded += other.superseded;
+    }
+}
+
 /// What the journal keeps of an epoch: with the bytes in its ranges, all that its output depends on.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct JournalEntry {
     /// Number of the epoch.
     pub epoch: u64,
+    /// Of an entry that stands for several epochs long past ([`super::fold`]): the first of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_epoch: Option<u64>,
     /// The only clock the epoch saw.
     pub opened_at: Micros,
     /// What was read.

@@ -12,6 +12,7 @@ use super::bytes::{self, VERSION};
 use super::commit::{Availability, Committed, EpochCommit};
 use super::db::{Batch, Family, UNSTAMPED};
 use super::groups::{GroupState, Owed, Registered};
+use super::hot::{Merges, SMALL};
 use super::journal::GroupRecord;
 use super::view::Published;
 use super::{Error, Store, journal, keys, online, outbox, quarantine, row};
@@ -29,7 +30,7 @@ impl Store {
     pub fn commit(&self, commit: &EpochCommit) -> Result<Committed, Error> {
         let group = self.group(commit.group)?;
         let mut state = group.lock();
-        let (batch, record, owed) = encode(self, commit, &state)?;
+        let (batch, record, owed) = encode(self, commit, &mut state)?;
         let batch = batch.seal();
 
         let committer = self.committer.lock();
@@ -75,7 +76,7 @@ impl Store {
 
 type Encoded<'s> = (Batch<'s>, GroupRecord, Option<Owed>);
 
-fn encode<'s>(store: &'s Store, commit: &EpochCommit, state: &GroupState) -> Result<Encoded<'s>, Error> {
+fn encode<'s>(store: &'s Store, commit: &EpochCommit, state: &mut GroupState) -> Result<Encoded<'s>, Error> {
     let expected = state.record.epoch + 1;
     if commit.epoch != expected || commit.journal.epoch != expected {
         return Err(Error::Epoch { expected, found: commit.epoch });
@@ -113,7 +114,7 @@ fn encode<'s>(store: &'s Store, commit: &EpochCommit, state: &GroupState) -> Res
     }
     let owed = if commit.rows.iter().any(|e| !e.keys.is_empty()) {
         let rows = state.rows.as_ref().ok_or(Error::Unregistered(group))?;
-        put_online(&mut batch, commit, rows)?;
+        put_online(store, &mut batch, commit, rows, &mut state.merges)?;
         record.sequence += 1;
         Some(put_outbox(&mut batch, commit, rows, record.sequence)?)
     } else {
@@ -157,7 +158,13 @@ fn check(commit: &EpochCommit) -> Result<(), Error> {
 type At = (usize, usize);
 
 /// One merge operand per key, in the order of the keys.
-fn put_online(batch: &mut Batch<'_>, commit: &EpochCommit, rows: &Registered) -> Result<(), Error> {
+fn put_online(
+    store: &Store,
+    batch: &mut Batch<'_>,
+    commit: &EpochCommit,
+    rows: &Registered,
+    merges: &mut Merges,
+) -> Result<(), Error> {
     let encoders = commit
         .rows
         .iter()
@@ -202,7 +209,14 @@ fn put_online(batch: &mut Batch<'_>, commit: &EpochCommit, rows: &Registered) ->
         let live = matches!(commit.availability, Availability::Live);
         let Some((key, _, _)) = of_key.first() else { continue };
         let at: &[usize] = if live { &stamps } else { &[] };
-        batch.merge(Family::Online, &keys::online(commit.group, key), &value, at)?;
+        let key = keys::online(commit.group, key);
+        if order.len() <= SMALL
+            && merges.count(&key)
+            && let Some(before) = store.db.get(Family::Online, &key)?
+        {
+            batch.put(Family::Online, &key, &before)?;
+        }
+        batch.merge(Family::Online, &key, &value, at)?;
     }
     Ok(())
 }

@@ -93,9 +93,6 @@ pub(super) fn family_options(family: Family, options: &Options, cache: &Cache) -
             table.set_data_block_index_type(rocksdb::DataBlockIndexType::BinaryAndHash);
             table.set_data_block_hash_ratio(0.75);
             o.set_merge_operator_associative("millpond.online.1", merge);
-            // A few hot keys would pile up thousands of operands in the memtable, each merged again by
-            // every read: every so many, RocksDB merges them as it writes, from memory.
-            o.set_max_successive_merges(8);
         }
         Family::Producers | Family::Positions | Family::Meta => table.set_bloom_filter(10.0, false),
         // Written once, read in order, deleted by range.

@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 
 use super::bytes::{self, Bytes, VERSION};
 use super::db::{Db, Family};
+use super::hot::Merges;
 use super::journal::GroupRecord;
 use super::row::Layout;
 use super::{Error, Store, keys, outbox};
@@ -27,6 +28,8 @@ pub(super) struct GroupState {
     /// Outbox entries not yet drained, oldest first.
     pub backlog: VecDeque<Owed>,
     pub rows: Option<Registered>,
+    /// How often keys were merged online.
+    pub merges: Merges,
 }
 
 /// One outbox entry, without its rows.
@@ -79,7 +82,7 @@ impl Groups {
                 Ok(Owed { sequence, rows: head.rows.into(), available_at: head.available_at })
             })
             .collect::<Result<_, _>>()?;
-        let state = Arc::new(Mutex::new(GroupState { record, backlog, rows: None }));
+        let state = Arc::new(Mutex::new(GroupState { record, backlog, ..GroupState::default() }));
         groups.insert(group, Arc::clone(&state));
         Ok(state)
     }

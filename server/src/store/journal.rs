@@ -36,21 +36,21 @@ pub(super) struct GroupRecord {
     /// The last epoch that wrote the durable state. `None`: the last epoch did, as all of the first releases did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checkpoint: Option<u64>,
+    /// The last epoch whose journal entry stands for several ([`super::fold`]); 0: none.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub folded: u64,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde wants a reference
+fn is_zero(n: &u64) -> bool {
+    *n == 0
 }
 
 impl GroupRecord {
     /// Adds one epoch's counts.
     pub fn count<'r>(&mut self, counts: &[Accounting], reasons: impl Iterator<Item = &'r Reason>) {
         for (source, c) in counts.iter().enumerate() {
-            let t = self.totals.entry(source as u16).or_default();
-            t.read += c.read;
-            t.applied += c.applied;
-            t.late += c.late;
-            t.filtered += c.filtered;
-            t.quarantined += c.quarantined;
-            t.tombstones += c.tombstones;
-            t.heartbeats += c.heartbeats;
-            t.superseded += c.superseded;
+            self.totals.entry(source as u16).or_default().add(c);
         }
         for reason in reasons {
             *self.quarantined.entry(reason_name(*reason)).or_default() += 1;
@@ -146,7 +146,7 @@ impl Store {
         }
     }
 
-    /// Up to `limit` journal entries in order, from epoch `from` on.
+    /// Up to `limit` journal entries in order, from the one that holds epoch `from` on.
     pub fn journal(&self, group: GroupId, from: u64, limit: usize) -> Result<Vec<JournalEntry>, Error> {
         self.db
             .scan(Family::Journal, &keys::number(group.0), Some(&keys::numbered(group, from)))?
@@ -185,6 +185,7 @@ mod tests {
     fn entry() -> JournalEntry {
         JournalEntry {
             epoch: 3,
+            first_epoch: None,
             opened_at: Micros(1),
             ranges: vec![JournalRange {
                 partition: PartitionKey { source: 0, partition: 1 },

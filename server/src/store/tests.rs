@@ -3,6 +3,7 @@
 
 mod agreement;
 mod crash;
+mod fold;
 
 use std::sync::atomic::{AtomicI64, Ordering::SeqCst};
 
@@ -77,6 +78,7 @@ fn epoch(n: u64, rows: &[Row]) -> EpochCommit {
         positions: vec![(at, position)],
         journal: JournalEntry {
             epoch: n,
+            first_epoch: None,
             opened_at: Micros(0),
             ranges: vec![],
             source_watermarks: vec![],

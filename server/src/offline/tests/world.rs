@@ -90,6 +90,7 @@ impl World {
             positions: vec![],
             journal: JournalEntry {
                 epoch,
+                first_epoch: None,
                 opened_at: Micros(0),
                 ranges: vec![],
                 source_watermarks: vec![],

@@ -126,6 +126,7 @@ impl World {
             records: 1000,
             bytes: 1 << 20,
             min_age: Duration::ZERO,
+            pause: 0,
             max_age: Duration::from_mins(1),
         };
         Self {
@@ -170,6 +171,7 @@ impl World {
             limits: self.limits,
             max_rows: self.max_rows,
             checkpoints: self.checkpoints.clone(),
+            journal_age: Span(i64::MAX),
             surroundings: Surroundings {
                 clock: Box::new(move || Micros(clock.load(Ordering::SeqCst))),
                 lookup: Box::new(move |id| match id {

@@ -142,3 +142,24 @@ fn readers_beside_committers_read_what_the_history_will_say() {
     }
     assert!(while_committing > 0, "some reads fell between commits");
 }
+
+/// Every few merges the value of a hot key is written anew: nobody who reads it may notice.
+#[test]
+fn a_hot_key_reads_the_same_however_often_it_was_merged() {
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    for n in 1..=60_u64 {
+        // Every third commit revises a time that was there before.
+        let time = if n % 3 == 0 { n as i64 - 2 } else { n as i64 };
+        store.commit(&epoch(n, &[("hot", time, n as i64), ("warm", 1, n as i64)])).unwrap();
+        let (latest, previous) = match n % 3 {
+            0 => ((n as i64 - 1, n as i64 - 1), (n as i64 - 2, n as i64)),
+            1 if n > 1 => ((n as i64, n as i64), (n as i64 - 2, n as i64 - 2)),
+            1 => ((1, 1), (1, 1)),
+            _ => ((n as i64, n as i64), (n as i64 - 1, n as i64 - 1)),
+        };
+        let expected = if n == 1 { vec![latest] } else { vec![latest, previous] };
+        assert_eq!(read(&store.view(), "hot"), expected, "commit {n}");
+        assert_eq!(read(&store.view(), "warm"), [(1, n as i64)]);
+    }
+}
