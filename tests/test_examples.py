@@ -10,7 +10,7 @@ from examples.definition import Setting
 from examples.producer import REPLAYED_FROM, Settings
 from tests.harness import feeding
 from tests.harness.events import MINUTE
-from tests.harness.examples import replayed, requests
+from tests.harness.examples import replayed, requests, stepped
 from tests.oracle import Query, verify
 from tests.oracle.arrivals import arrivals
 from tests.oracle.history import check_history
@@ -93,19 +93,10 @@ def test_ctr_by_product_from_two_topics(make_server, kafka):
 
 
 def test_late_events_of_products_revise_their_window_or_are_kept_apart(make_server):
-    """As it is live: each event is read before the next second's come."""
     server = make_server()
     fs = server.store()
     (group,) = define_products(fs, Setting(historical=True))
-    streams = {name: fs.get_stream(name) for name in ("impressions", "clicks")}
-    made = products.events(Settings(REPLAYED_FROM, rate=30, duration=60, seed=1))
-    for second in range(int(made[-1].arrival) + 1):
-        for name, stream in streams.items():
-            rows = [e.row for e in made if e.stream == name and second <= e.arrival < second + 1]
-            if rows:
-                group.wait(stream.append(rows))
-    for stream in streams.values():
-        stream.finish()
+    stepped(fs, group, products.events(Settings(REPLAYED_FROM, rate=30, duration=60, seed=1)), 1)
     feeding.settle(server, "ctr_by_product")
     revised, late = check_products(server)
     assert revised > 5, "late records within the allowed lateness revise their windows"

@@ -5,7 +5,12 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+
+import millpond
+
+from examples.producer import Event
 
 from .server import Server
 
@@ -25,6 +30,22 @@ def replayed(server: Server, example: str, *options: str, define: tuple[str, ...
     """The example's replay: `define --historical`, then `produce`."""
     command(example, "define", "--url", server.url, "--historical", *define)
     command(example, "produce", "--url", server.url, *options)
+
+
+def stepped(
+    fs: millpond.FeatureStore, group: millpond.FeatureGroup, events: Sequence[Event], seconds: float
+) -> None:
+    """Append events as they arrive, each `seconds` of them read before the next: what is late is late. Then finish."""
+    streams = {name: fs.get_stream(name) for name in {event.stream for event in events}}
+    step = 0
+    while step * seconds <= events[-1].arrival:
+        due = [event for event in events if step * seconds <= event.arrival < (step + 1) * seconds]
+        for name, stream in sorted(streams.items()):
+            if rows := [event.row for event in due if event.stream == name]:
+                group.wait(stream.append(rows))
+        step += 1
+    for stream in streams.values():
+        stream.finish()
 
 
 def requests(example: str) -> list[str]:
