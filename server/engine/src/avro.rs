@@ -7,7 +7,8 @@
 //!
 //! A [`JsonDecoder`] does the same with plain JSON texts, under the same reader schema.
 //!
-//! [`encode_row`] goes the other way: plain JSON to a body. [`compatibility`] is the registry's
+//! [`encode_row`] goes the other way, plain JSON to a body, and so do [`Bodies`], Arrow rows under the
+//! record that [`avro_record`] derives from their columns. [`compatibility`] is the registry's
 //! check, [`normalised`] the text that two schemas share exactly when they mean the same.
 //!
 //! The rules are those of the Avro specification 1.12 ("Schema Resolution"), with these decisions:
@@ -19,6 +20,7 @@ mod canonical;
 mod column;
 mod compat;
 mod decode;
+mod derive;
 mod encode;
 mod exact;
 mod fault;
@@ -33,10 +35,12 @@ mod skip;
 mod text;
 mod types;
 mod wire;
+mod write;
 
 pub use canonical::{Normal, normalised};
 pub use compat::{Incompatibility, compatibility};
 pub use decode::{DecodeError, Decoder};
+pub use derive::{Unwritable, avro_record, avro_type};
 pub use encode::{RowError, encode_row};
 pub use exact::exact_json;
 pub use frame::{FRAME_LEN, FrameError, frame, parse_frame};
@@ -44,6 +48,7 @@ pub use graph::Unit;
 pub use plain::{JsonDecoder, JsonError};
 pub use reader::{ReaderSchema, SchemaError};
 pub use resolve::Resolution;
+pub use write::Bodies;
 
 /// No body may be longer than this; it is also the most that one value may take.
 pub const MAX_BODY: usize = 16 << 20;

@@ -1,6 +1,6 @@
 //! Columns that are declared by name and type, as the Avro record that stands for them everywhere else.
 
-use arrow::datatypes::DataType;
+use millpond_engine::avro::avro_type;
 use serde_json::{Value, json};
 
 use crate::catalog::{ColumnSpec, Error as CatalogError, TimeUnit, entry, types};
@@ -35,7 +35,7 @@ pub fn record(name: &str, what: &'static str, columns: &[ColumnSpec]) -> Result<
             CatalogError::invalid(what, message, entry::TYPES)
         };
         let data_type = types::parse(&column.data_type).map_err(|_| unknown())?;
-        let avro = avro(&data_type, &column.name).ok_or_else(unknown)?;
+        let avro = avro_type(&data_type, &column.name).ok_or_else(unknown)?;
         Ok(if column.nullable {
             json!({"name": column.name, "type": ["null", avro], "default": null})
         } else {
@@ -44,40 +44,4 @@ pub fn record(name: &str, what: &'static str, columns: &[ColumnSpec]) -> Result<
     };
     let fields: Vec<Value> = columns.iter().map(field).collect::<Result<_, CatalogError>>()?;
     Ok(json!({"type": "record", "name": name, "fields": fields}))
-}
-
-/// `path` names nested records apart.
-fn avro(data_type: &DataType, path: &str) -> Option<Value> {
-    Some(match data_type {
-        DataType::Boolean => json!("boolean"),
-        DataType::Int32 => json!("int"),
-        DataType::Int64 => json!("long"),
-        DataType::Float32 => json!("float"),
-        DataType::Float64 => json!("double"),
-        DataType::Utf8 => json!("string"),
-        DataType::Binary => json!("bytes"),
-        DataType::Date32 => json!({"type": "int", "logicalType": "date"}),
-        DataType::Timestamp(_, Some(_)) => json!({"type": "long", "logicalType": "timestamp-micros"}),
-        DataType::Timestamp(_, None) => json!({"type": "long", "logicalType": "local-timestamp-micros"}),
-        DataType::Decimal128(precision, scale) => {
-            json!({"type": "bytes", "logicalType": "decimal", "precision": precision, "scale": scale})
-        }
-        DataType::List(item) => json!({"type": "array", "items": ["null", avro(item.data_type(), path)?]}),
-        DataType::Map(entries, _) => {
-            let DataType::Struct(fields) = entries.data_type() else { return None };
-            let [_, value] = fields.as_ref() else { return None };
-            json!({"type": "map", "values": ["null", avro(value.data_type(), path)?]})
-        }
-        DataType::Struct(fields) => {
-            let fields: Option<Vec<Value>> = fields
-                .iter()
-                .map(|f| {
-                    let inner = avro(f.data_type(), &format!("{path}_{}", f.name()))?;
-                    Some(json!({"name": f.name(), "type": ["null", inner], "default": null}))
-                })
-                .collect();
-            json!({"type": "record", "name": format!("{path}_record"), "fields": fields?})
-        }
-        _ => return None,
-    })
 }

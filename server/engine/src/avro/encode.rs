@@ -251,15 +251,8 @@ fn decimal(value: &Value, precision: u8, scale: i8) -> Result<i128, RowError> {
 
 /// Two's complement, as short as it goes for bytes, as long as the type says for fixed.
 fn put_decimal(bytes: &[u8], fixed: Option<usize>, out: &mut Vec<u8>) -> Result<(), RowError> {
-    let sign = if bytes.first().is_some_and(|byte| *byte >= 0x80) { 0xff } else { 0 };
-    let mut short = bytes;
-    while let [first, rest @ ..] = short {
-        let same_sign = rest.first().is_some_and(|next| (*next >= 0x80) == (sign == 0xff));
-        if *first != sign || !same_sign {
-            break;
-        }
-        short = rest;
-    }
+    let sign = sign_of(bytes);
+    let short = shortest(bytes);
     match fixed {
         None => put_bytes(short, out),
         Some(size) => {
@@ -271,6 +264,25 @@ fn put_decimal(bytes: &[u8], fixed: Option<usize>, out: &mut Vec<u8>) -> Result<
         }
     }
     Ok(())
+}
+
+/// The byte that continues a number in two's complement to the left.
+fn sign_of(bytes: &[u8]) -> u8 {
+    if bytes.first().is_some_and(|byte| *byte >= 0x80) { 0xff } else { 0 }
+}
+
+/// A number in two's complement, without the bytes that only continue its sign.
+pub(super) fn shortest(bytes: &[u8]) -> &[u8] {
+    let sign = sign_of(bytes);
+    let mut short = bytes;
+    while let [first, rest @ ..] = short {
+        let same_sign = rest.first().is_some_and(|next| (*next >= 0x80) == (sign == 0xff));
+        if *first != sign || !same_sign {
+            break;
+        }
+        short = rest;
+    }
+    short
 }
 
 fn bytes(value: &Value, form: Form) -> Result<Vec<u8>, RowError> {

@@ -9,6 +9,7 @@ mod plain;
 mod rows;
 mod schemas;
 mod value;
+mod write;
 
 use arrow::array::RecordBatch;
 
