@@ -9,6 +9,7 @@ mod error;
 mod hash;
 pub mod history;
 pub mod name;
+pub mod sink;
 mod snapshot;
 pub mod spec;
 pub mod types;
@@ -27,6 +28,7 @@ pub use definition::*;
 pub use entry::{GroupEntry, StreamEntry, ViewEntry};
 pub use error::Error;
 pub use name::Name;
+pub use sink::{FileFormat, Sink, SinkId, SinkSpec, SinkTarget};
 pub use snapshot::Snapshot;
 pub use spec::{
     ColumnSpec, FeatureSpec, GroupRef, GroupSpec, JoinSpec, QuerySpec, Seconds, StreamSpec, ViewSpec,

@@ -29,6 +29,7 @@ mod row;
 mod scalar;
 mod schemas;
 mod signal;
+mod sinks;
 mod view;
 
 use std::path::Path;
@@ -53,6 +54,7 @@ pub use row::Layout;
 pub use scalar::Scalar;
 pub use schemas::{SchemaChange, SubjectEntry};
 pub use signal::Signal;
+pub use sinks::{Planned, SinkProgress};
 pub use view::{OnlineVersions, ReadView, RowRef};
 
 use self::bytes::{Bytes, VERSION};

@@ -4,7 +4,7 @@ use millpond_engine::time::{Micros, Span};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::Name;
+use super::{Name, Sink};
 
 /// Identity of a catalog object: never reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -212,6 +212,9 @@ pub struct FeatureGroup {
     pub time: TimeMode,
     /// Paused by a user.
     pub paused: bool,
+    /// Where else its rows go. None in what the first releases wrote.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sinks: Vec<Sink>,
     /// SHA-256 over the definition, hex.
     pub definition_hash: String,
     /// The engine's semantics when it was created.

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use super::{Emit, Format, Name, OnBadRecord, TimeMode, TimeUnit};
+use super::{Emit, Format, Name, OnBadRecord, SinkSpec, TimeMode, TimeUnit};
 
 /// A length of time: seconds, fractions allowed.
 #[derive(Debug, Clone, Copy, PartialEq, PartialOrd, Default, Serialize, Deserialize, ToSchema)]
@@ -141,6 +141,9 @@ pub struct GroupSpec {
     #[schema(value_type = Option<String>)]
     #[serde(default)]
     pub time: Option<TimeMode>,
+    /// Where else its rows go: Kafka topics, files. They are given when the group is created
+    #[serde(default)]
+    pub sinks: Option<Vec<SinkSpec>>,
 }
 
 /// A column of a stream of JSON.

@@ -129,12 +129,10 @@ impl Outbox for StoredOutbox<'_> {
     type Error = store::Error;
 
     fn owed(&self) -> Result<Owed, store::Error> {
-        // What was issued first: a view taken afterwards sees all of it. The other way round, an entry
-        // committed in between would look like one that is gone.
+        // What was issued first. The other way round, an entry committed in between would look like one
+        // that is gone. (Entries that only a sink still wants are none of Delta's business.)
         let issued = self.store.outbox_last_issued(self.group)?;
-        let first =
-            self.store.view().outbox(self.group, None)?.next().transpose()?.map(|entry| entry.sequence);
-        Ok(Owed { issued, first })
+        Ok(Owed { issued, first: self.store.outbox_first_owed(self.group)? })
     }
 
     fn after(&self, sequence: u64, rows: usize) -> Result<Vec<OutboxEntry>, store::Error> {

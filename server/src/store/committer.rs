@@ -62,7 +62,9 @@ impl Store {
             Availability::Modelled { clock, .. } => clock,
         };
         state.record = record;
-        state.backlog.extend(owed.map(|owed| Owed { available_at, ..owed }));
+        if let Some(owed) = owed {
+            state.owe(Owed { available_at, ..owed });
+        }
         Ok(Committed { available_at })
     }
 
@@ -260,5 +262,5 @@ fn put_outbox(
         Some(_) => batch.put(Family::Outbox, &key, &value)?,
         None => batch.put_stamped(Family::Outbox, &key, &value, outbox::AVAILABLE_AT)?,
     }
-    Ok(Owed { sequence, rows: event_times.len() as u64, available_at: Micros::MIN })
+    Ok(Owed { sequence, rows: event_times.len() as u64, rows_so_far: 0, available_at: Micros::MIN })
 }

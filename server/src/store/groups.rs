@@ -14,8 +14,9 @@ use super::db::{Db, Family};
 use super::hot::Merges;
 use super::journal::GroupRecord;
 use super::row::Layout;
+use super::sinks::{self, SinkProgress};
 use super::{Error, Store, keys, outbox};
-use crate::catalog::GroupId;
+use crate::catalog::{GroupId, SinkId};
 
 /// Event times that a key keeps online, unless the group says otherwise: latest and previous.
 pub const VERSIONS: u8 = 2;
@@ -25,11 +26,43 @@ pub const VERSIONS: u8 = 2;
 #[derive(Debug, Default)]
 pub(super) struct GroupState {
     pub record: GroupRecord,
-    /// Outbox entries not yet drained, oldest first.
+    /// Outbox entries that somebody still wants, oldest first.
     pub backlog: VecDeque<Owed>,
     pub rows: Option<Registered>,
     /// How often keys were merged online.
     pub merges: Merges,
+    /// Delta has the entries up to here.
+    pub drained: u64,
+    /// How far each sink has come: an entry goes when Delta and all of them have it.
+    pub sinks: BTreeMap<SinkId, SinkProgress>,
+}
+
+impl GroupState {
+    /// Adds an entry that was committed.
+    pub fn owe(&mut self, owed: Owed) {
+        let before = self.backlog.back().map_or(0, |last| last.rows_so_far);
+        self.backlog.push_back(Owed { rows_so_far: before + owed.rows, ..owed });
+    }
+
+    /// What is owed to one that has the entries up to a sequence. The backlog may be long, and those who
+    /// ask are many: its sums are kept, not made.
+    pub fn owed_after(&self, through: u64) -> OutboxStats {
+        let oldest = self.backlog.get(self.place_after(through)).map(|o| o.available_at);
+        OutboxStats { rows: self.rows_between(through, u64::MAX), oldest }
+    }
+
+    /// Rows of the entries after the first sequence, up to and with the second.
+    pub fn rows_between(&self, after: u64, through: u64) -> u64 {
+        let place = self.place_after(after);
+        let Some(first) = self.backlog.get(place) else { return 0 };
+        let last = self.place_after(through).checked_sub(1).and_then(|last| self.backlog.get(last));
+        last.map_or(0, |last| (last.rows_so_far + first.rows).saturating_sub(first.rows_so_far))
+    }
+
+    /// Where in the backlog what comes after a sequence begins.
+    pub fn place_after(&self, sequence: u64) -> usize {
+        self.backlog.partition_point(|o| o.sequence <= sequence)
+    }
 }
 
 /// One outbox entry, without its rows.
@@ -37,6 +70,8 @@ pub(super) struct GroupState {
 pub(super) struct Owed {
     pub sequence: u64,
     pub rows: u64,
+    /// Rows of this entry and of all before it since the store was opened.
+    pub rows_so_far: u64,
     pub available_at: Micros,
 }
 
@@ -52,7 +87,7 @@ pub(super) struct Registered {
 /// Row schemas by id, and the group of each.
 pub(super) type RowSchemas = BTreeMap<u32, (GroupId, Arc<Layout>)>;
 
-/// Rows owed to Delta.
+/// Rows owed to Delta, or to a sink.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OutboxStats {
     /// Rows.
@@ -74,15 +109,16 @@ impl Groups {
             Some(value) => bytes::from_json("meta", &value)?,
             None => GroupRecord::default(),
         };
-        let backlog = db
-            .scan(Family::Outbox, &keys::number(group.0), None)?
-            .map(|k, v| {
-                let (head, _) = outbox::head(v)?;
-                let sequence = keys::parse_numbered("outbox", k)?;
-                Ok(Owed { sequence, rows: head.rows.into(), available_at: head.available_at })
-            })
-            .collect::<Result<_, _>>()?;
-        let state = Arc::new(Mutex::new(GroupState { record, backlog, ..GroupState::default() }));
+        let (drained, sinks) = sinks::read(group, db)?;
+        let mut state = GroupState { record, drained, sinks, ..GroupState::default() };
+        let mut outbox = db.scan(Family::Outbox, &keys::number(group.0), None)?;
+        while let Some((key, value)) = outbox.advance()? {
+            let (head, _) = outbox::head(value)?;
+            let sequence = keys::parse_numbered("outbox", key)?;
+            let (rows, available_at) = (head.rows.into(), head.available_at);
+            state.owe(Owed { sequence, rows, rows_so_far: 0, available_at });
+        }
+        let state = Arc::new(Mutex::new(state));
         groups.insert(group, Arc::clone(&state));
         Ok(state)
     }
@@ -147,10 +183,7 @@ impl Store {
     pub fn outbox_stats(&self, group: GroupId) -> Result<OutboxStats, Error> {
         let state = self.group(group)?;
         let state = state.lock();
-        Ok(OutboxStats {
-            rows: state.backlog.iter().map(|o| o.rows).sum(),
-            oldest: state.backlog.front().map(|o| o.available_at),
-        })
+        Ok(state.owed_after(state.drained))
     }
 
     /// The last outbox sequence ever issued to the group, drained or not; 0: none. If Delta's txn
@@ -159,22 +192,51 @@ impl Store {
         Ok(self.group(group)?.lock().record.sequence)
     }
 
-    /// Deletes outbox entries up to and with a sequence: their Delta version is durable.
+    /// The first outbox entry that Delta is not known to have.
+    pub fn outbox_first_owed(&self, group: GroupId) -> Result<Option<u64>, Error> {
+        let state = self.group(group)?;
+        let state = state.lock();
+        Ok(state.backlog.get(state.place_after(state.drained)).map(|o| o.sequence))
+    }
+
+    /// Gives outbox entries up to and with a sequence up: their Delta version is durable. They are
+    /// deleted as soon as every sink of the group has them too. Returns how many rows they held.
     pub fn delete_outbox(&self, group: GroupId, through: u64) -> Result<u64, Error> {
         let state = self.group(group)?;
         let mut state = state.lock();
-        let mut batch = super::db::Batch::new(&self.db);
-        let end = keys::numbered(group, through.saturating_add(1));
-        batch.delete_range(Family::Outbox, &keys::numbered(group, 0), &end)?;
-        self.db.write(batch)?;
-        let mut rows = 0;
-        while let Some(owed) = state.backlog.front().filter(|o| o.sequence <= through) {
-            rows += owed.rows;
-            state.backlog.pop_front();
+        let (before, mut batch) = (state.drained, super::db::Batch::new(&self.db));
+        let drained = before.max(through);
+        if !state.sinks.is_empty() {
+            sinks::put_drained(&mut batch, group, drained)?;
         }
-        // The published snapshot would keep the rows on disk as long as the store is quiet.
-        self.publish(&self.committer.lock(), |_| {});
+        let rows = state.rows_between(before, drained);
+        self.trim(group, &mut state, batch, |state| state.drained = drained)?;
         Ok(rows)
+    }
+
+    /// Writes the batch, changes the state and deletes the outbox entries that nobody wants any more.
+    pub(super) fn trim(
+        &self,
+        group: GroupId,
+        state: &mut GroupState,
+        mut batch: super::db::Batch<'_>,
+        change: impl FnOnce(&mut GroupState),
+    ) -> Result<(), Error> {
+        // The write is fatal where it fails, so the state may be changed before it.
+        change(state);
+        let through = state.sinks.values().map(|s| s.through).fold(state.drained, u64::min);
+        let unwanted = state.place_after(through);
+        if unwanted > 0 {
+            let end = keys::numbered(group, through.saturating_add(1));
+            batch.delete_range(Family::Outbox, &keys::numbered(group, 0), &end)?;
+        }
+        self.db.write(batch)?;
+        if unwanted > 0 {
+            state.backlog.drain(..unwanted);
+            // The published snapshot would keep the rows on disk as long as the store is quiet.
+            self.publish(&self.committer.lock(), |_| {});
+        }
+        Ok(())
     }
 
     /// Removes everything of a group and its pipeline: online rows, state, positions, journal, late and
@@ -196,6 +258,7 @@ impl Store {
             }
         }
         batch.delete(Family::Meta, &keys::group_record(group))?;
+        batch.delete_prefix(Family::Meta, &keys::sinks(group))?;
         let committer = self.committer.lock();
         self.db.write(batch)?;
         *state = GroupState::default();

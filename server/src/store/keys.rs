@@ -5,7 +5,7 @@
 //!
 //! | column family | key |
 //! | --- | --- |
-//! | `meta` | name as text; `group/` + group u32; `rows/` + row-schema id u32 |
+//! | `meta` | name as text; `group/` + group u32; `rows/` + row-schema id u32; `sink/` + group u32, sink u32 (0: Delta) |
 //! | `catalog` | kind u8, name, 0, version u32 |
 //! | `schemas` | registry, 0, `i`, id u32 · registry, 0, `s`, subject, 0, version u32 · registry, 0, `c`, subject |
 //! | `log` | stream u32, partition u32, offset i64 |
@@ -71,6 +71,22 @@ pub(super) fn row_schema_id(key: &[u8]) -> Result<u32, Error> {
     let mut b = Bytes::plain("meta", key);
     b.take(ROW_SCHEMAS.len())?;
     read_u32(&mut b)
+}
+
+/// Beginning of the keys of a group's sinks.
+pub(super) fn sinks(group: GroupId) -> Vec<u8> {
+    join(&[b"sink/", &group.0.to_be_bytes()])
+}
+
+/// A sink of a group; 0 is Delta.
+pub(super) fn sink(group: GroupId, sink: u32) -> Vec<u8> {
+    join(&[&sinks(group), &sink.to_be_bytes()])
+}
+
+/// The sink in a key of [`sink`].
+pub(super) fn sink_number(key: &[u8]) -> Result<u32, Error> {
+    let number = key.last_chunk::<4>().ok_or_else(|| Error::corrupt("meta", "a key is not a sink's"))?;
+    Ok(u32::from_be_bytes(*number))
 }
 
 pub(super) fn definition(kind: u8, name: &str, version: u32) -> Vec<u8> {
@@ -222,6 +238,7 @@ mod tests {
         let state_key = StateKey { operator: 1, slice_end: Micros(-1), key_group: 63, key: vec![0xAB] };
         assert_eq!(hex(&group_record(group)), "67726f75702f00000007");
         assert_eq!(hex(&row_schema(3)), "726f77732f00000003");
+        assert_eq!(hex(&sink(group, 2)), "73696e6b2f0000000700000002");
         assert_eq!(hex(&definition(1, "ctr", 2)), "016374720000000002");
         assert_eq!(hex(&schema("e", 5)), "65006900000005");
         assert_eq!(hex(&subject_version("e", "s-value", 1)), "650073732d76616c75650000000001");
@@ -261,6 +278,7 @@ mod tests {
             let at = PartitionKey { source: g as u16, partition: p };
             prop_assert_eq!(parse_position(&position(group, at)).unwrap(), at);
             prop_assert_eq!(row_schema_id(&row_schema(g)).unwrap(), g);
+            prop_assert_eq!(sink_number(&sink(group, p)).unwrap(), p);
         }
 
         #[test]

@@ -64,6 +64,7 @@ impl World {
             start: Start::Earliest,
             time: TimeMode::Historical,
             paused: false,
+            sinks: vec![],
             definition_hash: "abc".into(),
             semantics: 1,
             created_at: Micros(0),

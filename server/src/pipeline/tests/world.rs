@@ -118,6 +118,7 @@ impl World {
             start: crate::catalog::Start::Earliest,
             time,
             paused: false,
+            sinks: vec![],
             definition_hash: String::new(),
             semantics: millpond_engine::sql::SEMANTICS,
             created_at: Micros(0),
