@@ -8,10 +8,12 @@ mod producer;
 mod queue;
 mod reader;
 mod topic;
+mod transaction;
 
 pub use producer::Producer;
 pub use reader::KafkaReader;
 pub use topic::{Topic, describe, ensure_topic, offsets_at};
+pub use transaction::{SEQUENCE, TransactionalProducer, WRITER, newest};
 
 /// Header of a record without a value that says how far time has come: i64 microseconds, big-endian.
 pub const HEARTBEAT: &str = "millpond-heartbeat";

@@ -8,6 +8,7 @@ use rdkafka::client::ClientContext;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::producer::{DeliveryResult, ProducerContext};
 
 use crate::config::Kafka;
 use crate::log::Error;
@@ -59,6 +60,17 @@ impl ClientContext for Context {
 }
 
 impl ConsumerContext for Context {}
+
+impl ProducerContext for Context {
+    type DeliveryOpaque = ();
+
+    /// A record that is not delivered fails the commit of its transaction: here it is only named.
+    fn delivery(&self, delivery: &DeliveryResult<'_>, (): ()) {
+        if let Err((error, _)) = delivery {
+            *self.trouble.lock() = Some((Instant::now(), error.to_string()));
+        }
+    }
+}
 
 /// What everyone who talks to Kafka starts from: the user's properties.
 fn base(config: &Kafka, log: &str) -> Result<ClientConfig, Error> {
