@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! log → decode → engine → commit (pipelines) → online rows (store) and outbox → drain → Delta (offline)
+//!                                                                             └──→ topics, files (sinks)
 //! ```
 //!
 //! What touches several parts at once, such as creating a group, is decided in [`streams`] and
@@ -10,6 +11,7 @@
 mod declared;
 mod groups;
 mod own_stream;
+mod sinks;
 mod streams;
 
 use std::sync::Arc;
@@ -21,6 +23,7 @@ use crate::config::Config;
 use crate::offline::Offline;
 use crate::pipeline::Pipelines;
 use crate::registry::Registry;
+use crate::sinks::{Parts, Sinks};
 use crate::store::Store;
 use crate::telemetry::Metrics;
 use crate::{log, offline, pipeline, registry, store};
@@ -39,6 +42,8 @@ pub struct App {
     pub pipelines: Arc<Pipelines>,
     /// Delta Lake.
     pub offline: Arc<Offline>,
+    /// Topics and files of groups.
+    pub sinks: Arc<Sinks>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// Get-or-create calls take turns, so that two of the same name make one object.
@@ -63,6 +68,19 @@ pub enum Error {
     /// The offline store failed.
     #[error(transparent)]
     Offline(#[from] offline::Error),
+    /// A sink cannot be started.
+    #[error(transparent)]
+    Sink(#[from] crate::sinks::Error),
+    /// A sink does not take the last rows of a group that is to be dropped.
+    #[error("sink {sink} of feature group {group} does not have all rows: {reason}")]
+    Behind {
+        /// The group.
+        group: String,
+        /// The sink.
+        sink: String,
+        /// Why.
+        reason: String,
+    },
     /// The store failed.
     #[error(transparent)]
     Store(#[from] store::Error),
@@ -75,7 +93,7 @@ pub enum Error {
 }
 
 impl App {
-    /// Opens the data directory and starts every pipeline and the drain.
+    /// Opens the data directory and starts every pipeline, the drain and the sinks.
     pub async fn start(config: Config) -> Result<Arc<Self>, Error> {
         let config = Arc::new(config);
         let metrics = Arc::new(Metrics::new()?);
@@ -89,6 +107,16 @@ impl App {
         let registry = Arc::new(Registry::open(&config.schema_registry, Arc::clone(&store))?);
         let catalog = Arc::new(Catalog::open(Arc::clone(&store))?);
         let offline = Offline::start(offline_options(&config, &metrics), Arc::clone(&store))?;
+        let sinks = Arc::new(Sinks::new(Parts {
+            root: config.sinks_root(),
+            interval: config.sinks.interval(),
+            rows: usize::try_from(config.offline.drain_rows).unwrap_or(usize::MAX),
+            store: Arc::clone(&store),
+            registry: Arc::clone(&registry),
+            kafka: config.kafka.clone(),
+            metrics: Arc::clone(&metrics),
+            runtime: tokio::runtime::Handle::current(),
+        }));
         let pipelines = Arc::new(Pipelines::new(
             Arc::clone(&config),
             Arc::clone(&store),
@@ -102,6 +130,7 @@ impl App {
             registry,
             pipelines,
             offline,
+            sinks,
             metrics,
             creating: tokio::sync::Mutex::new(()),
         });
@@ -111,11 +140,14 @@ impl App {
         Ok(app)
     }
 
-    /// Stops in the order of a record's way: pipelines, drain, store. What is committed stays.
+    /// Stops in the order of a record's way: pipelines, drain and sinks, store. What is committed stays.
     pub async fn stop(&self) -> Result<(), Error> {
         let pipelines = Arc::clone(&self.pipelines);
         tokio::task::spawn_blocking(move || pipelines.stop_all()).await?;
+        let sinks = Arc::clone(&self.sinks);
+        let sinks = tokio::task::spawn_blocking(move || sinks.stop());
         self.offline.stop().await?;
+        sinks.await?;
         self.store.close()?;
         Ok(())
     }

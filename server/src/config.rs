@@ -35,6 +35,8 @@ pub struct Config {
     pub store: Store,
     /// Delta Lake.
     pub offline: Offline,
+    /// Files of groups' sinks.
+    pub sinks: Sinks,
     /// Pipelines.
     pub pipeline: Pipeline,
     /// Logs.
@@ -112,6 +114,16 @@ pub struct Offline {
     pub drain_rows: u64,
 }
 
+/// Sinks of files.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Sinks {
+    /// Folder below which all of them write; default: `sinks` in the data directory.
+    pub root: Option<PathBuf>,
+    /// What is owed is written this often, seconds, or when it is `offline.drain_rows` rows.
+    pub interval: f64,
+}
+
 /// Pipelines.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -164,6 +176,7 @@ impl Default for Config {
             schema_registry: SchemaRegistry::default(),
             store: Store::default(),
             offline: Offline::default(),
+            sinks: Sinks::default(),
             pipeline: Pipeline::default(),
             log: Log::default(),
         }
@@ -201,6 +214,12 @@ impl Default for Offline {
     }
 }
 
+impl Default for Sinks {
+    fn default() -> Self {
+        Self { root: None, interval: 10.0 }
+    }
+}
+
 impl Default for Pipeline {
     fn default() -> Self {
         Self {
@@ -226,6 +245,12 @@ impl Config {
     pub fn offline_root(&self) -> PathBuf {
         self.offline.root.clone().unwrap_or_else(|| self.data_dir.join("delta"))
     }
+
+    /// Folder of the sinks' files, as an absolute path.
+    pub fn sinks_root(&self) -> PathBuf {
+        let root = self.sinks.root.clone().unwrap_or_else(|| self.data_dir.join("sinks"));
+        std::path::absolute(&root).unwrap_or(root)
+    }
 }
 
 impl Kafka {
@@ -240,6 +265,13 @@ impl Offline {
     /// Time between two drains.
     pub fn interval(&self) -> Duration {
         Duration::try_from_secs_f64(self.drain_interval).unwrap_or(Duration::from_secs(10))
+    }
+}
+
+impl Sinks {
+    /// Time between two writes of a sink of files.
+    pub fn interval(&self) -> Duration {
+        Duration::try_from_secs_f64(self.interval).unwrap_or(Duration::from_secs(10))
     }
 }
 

@@ -21,6 +21,7 @@ pub mod log;
 pub mod offline;
 pub mod pipeline;
 pub mod registry;
+pub mod sinks;
 pub mod store;
 pub mod telemetry;
 pub mod training;

@@ -6,7 +6,7 @@ use millpond_engine::sql;
 use millpond_engine::time::Span;
 use uuid::Uuid;
 
-use super::{App, Error, now};
+use super::{App, Error, now, sinks};
 use crate::catalog::{
     self, Emit, Error as CatalogError, FeatureGroup, GroupEntry, GroupId, GroupSource, GroupSpec, Start,
     StreamEntry, TimeMode, entry, spec,
@@ -50,25 +50,28 @@ impl App {
         let planned = complete(planned, &spec)?;
         let hash = catalog::group_hash(&planned.def, &streams, &planned)?;
         if let Some(existing) = existing {
-            if existing.def.definition_hash != hash || !agrees(&existing.def, &spec) {
-                return Err(conflict(&existing.def, &planned.def, &spec).into());
+            let same_sinks = sinks::same(spec.sinks.as_deref(), &existing.def, self.sinks.root());
+            if existing.def.definition_hash != hash || !agrees(&existing.def, &spec) || !same_sinks {
+                return Err(conflict(&existing.def, &planned.def, &spec, same_sinks).into());
             }
             return Ok((existing, false));
         }
+        let sinks = self.new_sinks(spec.sinks.as_deref().unwrap_or_default(), &planned).await?;
         // Only now: what is refused, or exists, uses up no identity.
         let id = GroupId(self.catalog.next_id()?);
-        let def = FeatureGroup { id, definition_hash: hash, ..planned.def };
+        let def = FeatureGroup { id, definition_hash: hash, sinks, ..planned.def };
         let planned = GroupEntry { def, ..planned };
         let entry = self.catalog.put_group(planned)?;
         self.start_group(&entry)?;
         Ok((entry, true))
     }
 
-    /// Registers the group's row schema and starts its pipeline.
+    /// Registers the group's row schema and starts its sinks and its pipeline.
     pub(super) fn start_group(&self, entry: &Arc<GroupEntry>) -> Result<(), Error> {
         let versions = if entry.def.online_enabled { store::VERSIONS } else { 0 };
         self.store.register_group(entry.def.id, &entry.schema, versions)?;
         self.offline.register(&entry.def, &entry.schema)?;
+        self.sinks.start(entry)?;
         let streams = self.catalog.snapshot().sources(&entry.def)?;
         self.pipelines.start(entry, &streams)?;
         Ok(())
@@ -89,8 +92,8 @@ impl App {
         Ok(entry)
     }
 
-    /// Drops a group: what is committed is drained to Delta, online rows and state go, the table
-    /// stays unless `purge`. With `force` the views that select it go too.
+    /// Drops a group: what is committed is drained to Delta and to its sinks, online rows and state go, the
+    /// table stays unless `purge`. What sinks wrote stays. With `force` the views that select it go too.
     pub async fn drop_group(&self, name: &str, version: u32, purge: bool, force: bool) -> Result<(), Error> {
         let _turn = self.creating.lock().await;
         let entry = self.catalog.group(name, version)?;
@@ -102,7 +105,9 @@ impl App {
         tokio::task::spawn_blocking(move || pipelines.stop(id)).await??;
         if !purge {
             self.offline.flush(id).await?;
+            self.drain_sinks(&entry).await?;
         }
+        self.stop_sinks(&entry, None).await?;
         self.catalog.drop_group(name, version, force)?;
         self.offline.forget(id, purge).await?;
         self.store.drop_group(id)?;
@@ -196,6 +201,7 @@ impl App {
             start: if ingested { known.map_or(start, |d| d.start) } else { start },
             time,
             paused: known.is_some_and(|d| d.paused),
+            sinks: known.map(|d| d.sinks.clone()).unwrap_or_default(),
             definition_hash: String::new(),
             semantics: sql::SEMANTICS,
             created_at: known.map_or_else(now, |d| d.created_at),
@@ -295,7 +301,7 @@ fn agrees(def: &FeatureGroup, spec: &GroupSpec) -> bool {
         })
 }
 
-fn conflict(was: &FeatureGroup, asked: &FeatureGroup, spec: &GroupSpec) -> CatalogError {
+fn conflict(was: &FeatureGroup, asked: &FeatureGroup, spec: &GroupSpec, same_sinks: bool) -> CatalogError {
     let mut diff = Vec::new();
     let mut compare = |what: &str, a: String, b: String| {
         if a != b {
@@ -320,6 +326,13 @@ fn conflict(was: &FeatureGroup, asked: &FeatureGroup, spec: &GroupSpec) -> Catal
     let streams =
         |def: &FeatureGroup| def.sources.iter().map(|s| s.name.as_str()).collect::<Vec<_>>().join(", ");
     compare("streams", streams(was), streams(asked));
+    if !same_sinks {
+        let sinks: Vec<String> = was.sinks.iter().map(|s| format!("{} ({})", s.name, s.target)).collect();
+        diff.push(format!(
+            "sinks: it has {}",
+            if sinks.is_empty() { "none".to_owned() } else { sinks.join(", ") }
+        ));
+    }
     if diff.is_empty() {
         diff.push("the streams or their schemas are others than they were".to_owned());
     }

@@ -7,7 +7,7 @@ use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
-use crate::{app, catalog, log, offline, pipeline, registry, store, training};
+use crate::{app, catalog, log, offline, pipeline, registry, sinks, store, training};
 use millpond_engine::key;
 
 pub use code::{BadRow, Code, ErrorBody, ErrorInfo};
@@ -108,6 +108,12 @@ pub enum Error {
     /// The offline store failed.
     #[error(transparent)]
     Offline(#[from] offline::Error),
+    /// A sink failed.
+    #[error(transparent)]
+    Sink(#[from] sinks::Error),
+    /// A sink does not have all rows of a group that is to be dropped.
+    #[error("{0}")]
+    Behind(String),
     /// Training data cannot be made.
     #[error(transparent)]
     Training(#[from] training::Error),
@@ -125,6 +131,8 @@ impl From<app::Error> for Error {
             E::Log(e) => Self::Log(e),
             E::Pipeline(e) => Self::Pipeline(e),
             E::Offline(e) => Self::Offline(e),
+            E::Sink(e) => Self::Sink(e),
+            E::Behind { .. } => Self::Behind(error.to_string()),
             E::Store(e) => Self::Store(e),
             E::Metrics(e) => Self::Internal(e.to_string()),
             E::Task(e) => Self::Internal(e.to_string()),
@@ -205,6 +213,10 @@ impl Error {
             Self::Log(error) => parts::of_log(error),
             Self::Pipeline(error) => parts::of_pipeline(error),
             Self::Offline(error) => parts::of_offline(error),
+            Self::Sink(error) => parts::of_sink(error),
+            Self::Behind(_) => {
+                Reply::new(Code::Unavailable, "mend the sink and try again, or drop the sink first")
+            }
             Self::Training(error) => parts::of_training(error),
             Self::Store(error) => parts::of_store(error),
         }

@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use super::error::ErrorBody;
 use super::extract::{Json, Path, Query};
+use super::sinks::{self, SinkBody};
 use super::{Error, instant};
 use crate::app::App;
 use crate::catalog::{Column, Emit, GroupEntry, GroupSpec, Seconds, Start, TimeMode};
@@ -68,6 +69,8 @@ pub struct GroupBody {
     status: Status,
     /// Its Delta table
     location: String,
+    /// Where else its rows go
+    sinks: Vec<SinkBody>,
 }
 
 /// A stream that a group reads.
@@ -114,15 +117,6 @@ pub struct GroupList {
     feature_groups: Vec<GroupBody>,
 }
 
-/// What a flush did.
-#[derive(Debug, Serialize, ToSchema)]
-pub struct Flushed {
-    /// The newest version of the Delta table; null: nothing was ever written
-    delta_version: Option<u64>,
-    /// Rows that the flush wrote
-    rows: u64,
-}
-
 /// What was waited for.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Waited {
@@ -144,6 +138,7 @@ impl Status {
             o.trouble.map(|trouble| format!("the drain to Delta {how}: {trouble}"))
         });
         let unbounded = || group.query.as_ref().and_then(|query| query.unbounded());
+        let drain = drain.or_else(|| sinks::trouble(app, group.def.id));
         let Some(status) = status else {
             return Self {
                 state: if group.def.paused { "paused" } else { "waiting" },
@@ -211,6 +206,7 @@ impl GroupBody {
             created_at: def.created_at.to_string(),
             status: Status::of(app, entry),
             location: app.offline.location(def.id).unwrap_or_default(),
+            sinks: SinkBody::of(app, def.id),
         }
     }
 }
@@ -229,7 +225,8 @@ pub async fn list(State(app): State<Arc<App>>) -> Json<GroupList> {
 #[utoipa::path(post, path = "/api/v1/feature-groups", tag = "feature groups", operation_id = "create_feature_group",
     request_body(content = GroupSpec, example = json!({
         "name": "docs_ctr",
-        "sql": "SELECT user_id, SUM(clicks) / NULLIF(SUM(impressions), 0) as ctr FROM TUMBLE(docs_events, DESCRIPTOR(timestamp), INTERVAL '5' MINUTES) GROUP BY user_id, window_end"
+        "sql": "SELECT user_id, SUM(clicks) / NULLIF(SUM(impressions), 0) as ctr FROM TUMBLE(docs_events, DESCRIPTOR(timestamp), INTERVAL '5' MINUTES) GROUP BY user_id, window_end",
+        "sinks": [{"kind": "files", "format": "csv", "path": "docs_ctr"}]
     })),
     responses(
         (status = 201, description = "Created", body = GroupBody),
@@ -272,13 +269,14 @@ pub struct Drop {
 
 /// Drop a feature group
 ///
-/// Its pipeline stops, what is committed is written to Delta, its online rows go. The table stays,
-/// unless it is purged.
+/// Its pipeline stops, what is committed is written to Delta and to its sinks, its online rows go. The
+/// table stays, unless it is purged: then nothing more is written. What sinks wrote stays.
 #[utoipa::path(delete, path = "/api/v1/feature-groups/{group}/{version}", tag = "feature groups", operation_id = "drop_feature_group",
     params(("group" = String, Path, example = "docs_ctr"), ("version" = u32, Path, example = 1), Drop),
     responses(
         (status = 204, description = "Dropped"),
-        (status = 409, description = "Feature views select it: `conflict`", body = ErrorBody)
+        (status = 409, description = "Feature views select it: `conflict`", body = ErrorBody),
+        (status = 503, description = "Delta or a sink does not take the last rows: `unavailable`", body = ErrorBody)
     ))]
 pub async fn remove(
     State(app): State<Arc<App>>,
@@ -311,19 +309,6 @@ pub async fn resume(
 ) -> Result<Json<GroupBody>, Error> {
     let entry = app.pause_group(&name, version, false).await?;
     Ok(Json(GroupBody::new(&app, &entry)))
-}
-
-/// Write what is committed to Delta now
-#[utoipa::path(post, path = "/api/v1/feature-groups/{group}/{version}/flush", tag = "feature groups", operation_id = "flush_feature_group",
-    params(("group" = String, Path, example = "docs_ctr"), ("version" = u32, Path, example = 1)),
-    responses((status = 200, description = "What was written", body = Flushed)))]
-pub async fn flush(
-    State(app): State<Arc<App>>,
-    Path((name, version)): Path<(String, u32)>,
-) -> Result<Json<Flushed>, Error> {
-    let entry = app.catalog.group(&name, version)?;
-    let flushed = app.offline.flush(entry.def.id).await?;
-    Ok(Json(Flushed { delta_version: flushed.delta_version, rows: flushed.rows }))
 }
 
 /// What to wait for.

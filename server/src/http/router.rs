@@ -16,8 +16,8 @@ use super::auth::{self, Guard};
 use super::upload::Quota;
 use super::vectors::{self, Plans};
 use super::{
-    Error, docs, feature_groups, feature_views, health, history, journal, metrics, openapi, quarantine,
-    records, rows, schema_registry, streams, training,
+    Error, docs, feature_groups, feature_views, flush, health, history, journal, metrics, openapi,
+    quarantine, records, rows, schema_registry, sinks, streams, training,
 };
 use crate::app::App;
 use crate::log::writer::Writer;
@@ -55,7 +55,8 @@ fn quick() -> OpenApiRouter<Arc<App>> {
 fn long() -> OpenApiRouter<Arc<App>> {
     OpenApiRouter::default()
         .routes(routes!(feature_groups::show, feature_groups::remove))
-        .routes(routes!(feature_groups::flush))
+        .routes(routes!(flush::flush))
+        .routes(routes!(sinks::remove))
         .routes(routes!(feature_groups::wait))
         .routes(routes!(rows::list))
         .routes(routes!(history::read))

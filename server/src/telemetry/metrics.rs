@@ -28,6 +28,8 @@ pub struct Metrics {
     watermark: GaugeVec,
     records: IntCounterVec,
     outbox_rows: IntGaugeVec,
+    sink_rows: IntCounterVec,
+    sink_lag: IntGaugeVec,
     quarantine_records: IntCounterVec,
     commit_seconds: HistogramVec,
     vector_seconds: HistogramVec,
@@ -102,6 +104,12 @@ impl Metrics {
                 &["stream", "feature_group", "outcome"],
             )?,
             outbox_rows: gauges("outbox_rows", "Rows committed and not yet in Delta", group)?,
+            sink_rows: counters("sink_rows_total", "Rows brought to a sink", &["feature_group", "sink"])?,
+            sink_lag: gauges(
+                "sink_lag_rows",
+                "Rows committed that a sink does not have yet",
+                &["feature_group", "sink"],
+            )?,
             quarantine_records: counters("quarantine_records", "Dead letters written", both)?,
             commit_seconds: histograms("commit_seconds", "One synced commit of an epoch", group)?,
             vector_seconds: histograms(
@@ -127,6 +135,8 @@ impl Metrics {
             Box::new(self.watermark.clone()),
             Box::new(self.records.clone()),
             Box::new(self.outbox_rows.clone()),
+            Box::new(self.sink_rows.clone()),
+            Box::new(self.sink_lag.clone()),
             Box::new(self.quarantine_records.clone()),
             Box::new(self.commit_seconds.clone()),
             Box::new(self.vector_seconds.clone()),
@@ -156,6 +166,12 @@ impl Metrics {
             outbox_rows: self.outbox_rows.with_label_values(labels),
             commit_seconds: self.commit_seconds.with_label_values(labels),
         }
+    }
+
+    /// `sink_rows_total` and `sink_lag_rows` of one sink of a group (`group` as `name_version`).
+    pub fn sink(&self, group: &str, sink: &str) -> (IntCounter, IntGauge) {
+        let labels = &[group, sink];
+        (self.sink_rows.with_label_values(labels), self.sink_lag.with_label_values(labels))
     }
 
     /// `vector_seconds` of one view (`name_version`).

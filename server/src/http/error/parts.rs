@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::{Code, Reply};
-use crate::{catalog, log, offline, pipeline, registry, store, training};
+use crate::{catalog, log, offline, pipeline, registry, sinks, store, training};
 
 /// What a client cannot mend.
 pub fn internal() -> Reply {
@@ -116,6 +116,16 @@ pub fn of_offline(error: &offline::Error) -> Reply {
         }
         E::Store(error) => of_store(error),
         _ => internal(),
+    }
+}
+
+pub fn of_sink(error: &sinks::Error) -> Reply {
+    use sinks::Error as E;
+    match error {
+        E::Log(error) => of_log(error),
+        E::Registry(error) => of_registry(error),
+        E::Store(error) => of_store(error),
+        E::Halted(_) | E::Disk { .. } | E::Rows(_) => Reply::new(Code::Unavailable, error.mend()),
     }
 }
 
