@@ -36,6 +36,7 @@ from ._errors import (
 from ._filter import Filter
 from ._models import Accounting, Column, Feature, Status, Vector
 from ._query import Query
+from ._sinks import FileSink, KafkaSink
 from ._sync import Connection, FeatureGroup, FeatureStore, FeatureView, Stream, login
 
 __version__ = "0.1.0"
@@ -55,6 +56,7 @@ __all__ = [
     "FeatureGroup",
     "FeatureStore",
     "FeatureView",
+    "FileSink",
     "Filter",
     "ForbiddenError",
     "GoneError",
@@ -63,6 +65,7 @@ __all__ = [
     "InvalidRowsError",
     "InvalidSchemaError",
     "InvalidSqlError",
+    "KafkaSink",
     "MillpondError",
     "MissingFeaturesError",
     "NotFoundError",

@@ -75,6 +75,11 @@ class AsyncFeatureGroup:
         return str(self._raw["location"])
 
     @property
+    def sinks(self) -> list[Json]:
+        """Where else its rows go: name, kind, location, state, `lag_rows`; as of the last `refresh`."""
+        return list(self._raw.get("sinks") or [])
+
+    @property
     def features(self) -> list[Column]:
         """Its columns: the features with the primary key."""
         return [Column.of(c) for c in self._raw["columns"]]
@@ -174,7 +179,10 @@ class AsyncFeatureGroup:
         return dict(await self._transport.json("POST", path, params=params, timeout=timeout + 10))
 
     async def flush(self) -> int | None:
-        """Write what is committed to the Delta table now; returns its version (None: no table yet)."""
+        """Write what is committed to the Delta table and the sinks now; returns the table's version, if any.
+
+        A sink that does not take its rows is no error: `refresh()["sinks"]` says how each stands.
+        """
         version = (await self._transport.json("POST", self._path("/flush"), timeout=120))["delta_version"]
         return None if version is None else int(version)
 
@@ -192,6 +200,14 @@ class AsyncFeatureGroup:
         return list(
             (await self._transport.json("GET", self._path("/late"), params={"limit": limit}))["records"]
         )
+
+    async def drop_sink(self, name: str) -> None:
+        """Drop a sink: what it wrote stays, what it does not have yet it will not get.
+
+        Raises:
+            NotFoundError: the group has no such sink.
+        """
+        self._raw = await self._transport.json("DELETE", self._path(f"/sinks/{name}"), timeout=120)
 
     # reading
 
@@ -349,7 +365,7 @@ class AsyncFeatureGroup:
         return position
 
     async def delete(self, force: bool = False, *, purge: bool = False) -> None:
-        """Stop the pipeline and remove the group; its Delta table stays unless `purge`.
+        """Stop the pipeline and remove the group; its Delta table stays unless `purge`, and what sinks wrote.
 
         Args:
             force: also if feature views use it (they are deleted too).

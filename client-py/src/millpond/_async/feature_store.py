@@ -10,6 +10,7 @@ from typing import Any
 from .. import _errors
 from .._models import Json
 from .._query import Query
+from .._sinks import Sink, to_json
 from .._time import Duration, Instant, rfc3339, seconds
 from .feature_group import AsyncFeatureGroup
 from .feature_view import AsyncFeatureView
@@ -140,6 +141,7 @@ class AsyncFeatureStore:
         topic: str | None = None,
         watermark_delay: Duration | None = None,
         time: str | None = None,
+        sinks: Sequence[Sink] | None = None,
     ) -> AsyncFeatureGroup:
         """The feature group of this definition: made if there is none.
 
@@ -163,6 +165,7 @@ class AsyncFeatureStore:
             topic: Kafka topic of an ingested group.
             watermark_delay: of an ingested group.
             time: "live" or "historical", of an ingested group.
+            sinks: where else its rows go, from its first row on: `KafkaSink`, `FileSink`.
 
         Raises:
             ConflictError: this version has another definition; raise the version.
@@ -174,7 +177,7 @@ class AsyncFeatureStore:
         body = _group(
             name, version, description, online_enabled, primary_key, features, event_time, stream,
             sql=sql, emit=emit, allowed_lateness=allowed_lateness, ttl=ttl, start=start, schema=schema,
-            topic=topic, watermark_delay=watermark_delay, time=time,
+            topic=topic, watermark_delay=watermark_delay, time=time, sinks=sinks,
         )  # fmt: skip
         return await self._make_group(body, new=False)
 
@@ -293,6 +296,7 @@ def _group(
     topic: str | None = None,
     watermark_delay: Duration | None = None,
     time: str | None = None,
+    sinks: Sequence[Sink] | None = None,
 ) -> Json:
     del stream  # implied
     return _given({
@@ -312,6 +316,7 @@ def _group(
         "topic": topic,
         "watermark_delay": seconds(watermark_delay),
         "time": time,
+        "sinks": None if sinks is None else [to_json(sink) for sink in sinks],
     })  # fmt: skip
 
 

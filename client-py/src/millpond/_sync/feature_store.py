@@ -11,6 +11,7 @@ from typing import Any
 from .. import _errors
 from .._models import Json
 from .._query import Query
+from .._sinks import Sink, to_json
 from .._time import Duration, Instant, rfc3339, seconds
 from .feature_group import FeatureGroup
 from .feature_view import FeatureView
@@ -141,6 +142,7 @@ class FeatureStore:
         topic: str | None = None,
         watermark_delay: Duration | None = None,
         time: str | None = None,
+        sinks: Sequence[Sink] | None = None,
     ) -> FeatureGroup:
         """The feature group of this definition: made if there is none.
 
@@ -164,6 +166,7 @@ class FeatureStore:
             topic: Kafka topic of an ingested group.
             watermark_delay: of an ingested group.
             time: "live" or "historical", of an ingested group.
+            sinks: where else its rows go, from its first row on: `KafkaSink`, `FileSink`.
 
         Raises:
             ConflictError: this version has another definition; raise the version.
@@ -175,7 +178,7 @@ class FeatureStore:
         body = _group(
             name, version, description, online_enabled, primary_key, features, event_time, stream,
             sql=sql, emit=emit, allowed_lateness=allowed_lateness, ttl=ttl, start=start, schema=schema,
-            topic=topic, watermark_delay=watermark_delay, time=time,
+            topic=topic, watermark_delay=watermark_delay, time=time, sinks=sinks,
         )  # fmt: skip
         return self._make_group(body, new=False)
 
@@ -294,6 +297,7 @@ def _group(
     topic: str | None = None,
     watermark_delay: Duration | None = None,
     time: str | None = None,
+    sinks: Sequence[Sink] | None = None,
 ) -> Json:
     del stream  # implied
     return _given({
@@ -313,6 +317,7 @@ def _group(
         "topic": topic,
         "watermark_delay": seconds(watermark_delay),
         "time": time,
+        "sinks": None if sinks is None else [to_json(sink) for sink in sinks],
     })  # fmt: skip
 
 
