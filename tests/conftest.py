@@ -67,6 +67,17 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kafka]:
 
 
 @pytest.fixture(scope="session")
+def sinking(kafka: Kafka, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """One server beside Kafka, whose sinks write often."""
+    env = {"KAFKA_BOOTSTRAP_SERVERS": kafka.bootstrap, "MILLPOND_SINKS__INTERVAL": "0.5"}
+    server = Server(tmp_path_factory.mktemp("sinking"), env)
+    try:
+        yield server.start()
+    finally:
+        server.stop()
+
+
+@pytest.fixture(scope="session")
 def apicurio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Apicurio]:
     """An external schema registry."""
     registry = Apicurio(tmp_path_factory.mktemp("apicurio"))
