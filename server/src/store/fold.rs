@@ -123,7 +123,9 @@ mod tests {
         let range = &folded.ranges[..];
         assert_eq!((range.len(), range[0].from, range[0].to, range[0].count), (1, 10, 20, 8));
         let mut digests = Xxh3::new();
-        [4_u64, 5, 6].iter().for_each(|d| digests.update(&d.to_le_bytes()));
+        for d in [4_u64, 5, 6] {
+            digests.update(&d.to_le_bytes());
+        }
         assert_eq!(range[0].digest, digests.digest());
         assert_eq!(folded.counts, [Accounting { read: 8, applied: 8, ..Accounting::default() }]);
         assert_eq!((folded.rows, folded.watermark, folded.available_at), (3, Micros(6), Micros(65)));

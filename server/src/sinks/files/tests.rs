@@ -68,7 +68,7 @@ fn a_write_that_is_done_again_gives_the_same_files() {
         let root = dir.path().join("sinks");
         let entries = [
             entry(3, &[(Some("a".into()), 1), (None, 2)]),
-            entry(4, &[(Some("a".into()), 3), (Some("".into()), 4)]),
+            entry(4, &[(Some("a".into()), 3), (Some(String::new()), 4)]),
         ];
         files(&root, format).write(&entries).unwrap();
         let first = listing(&root.join("out"));

@@ -243,7 +243,7 @@ fn store(stored: &mut BTreeMap<StateKey, Vec<u8>>, output: &Output) {
                 );
             }
             #[allow(unreachable_patterns)]
-            other => unreachable!("{other:?}"),
+            other @ StateChange::Delete(_) => unreachable!("{other:?}"),
         }
     }
 }
