@@ -1,8 +1,8 @@
-# make demo · example · test · test-long · bench · lint · notebooks · setup · clean-demo
+# make demo · example · test · test-long · bench · flink · lint · notebooks · setup · clean-demo
 # Everything is set up by the target that needs it; see scripts/setup.sh.
 
 SHELL := /bin/bash
-.PHONY: help setup demo example test test-long bench lint notebooks readme clean-demo
+.PHONY: help setup demo example test test-long bench flink lint notebooks readme clean-demo
 
 help:
 	@echo "make demo        build, start a server, replay real events, show vectors and training data (ONCE=1, PORT=7878)"
@@ -10,6 +10,7 @@ help:
 	@echo "make test        everything: Rust, Python, notebooks, a real Kafka and a real registry"
 	@echo "make test-long   what takes hours"
 	@echo "make bench       measure (release build)"
+	@echo "make flink       the definitions of examples/ on Apache Flink SQL, row by row beside ours; writes docs/flink.md"
 	@echo "make lint        formatting, lints, types"
 	@echo "make notebooks   open the tutorial in Jupyter"
 	@echo "make readme      put the demo's output into README.md"
@@ -35,6 +36,10 @@ test-long:
 bench:
 	@bash scripts/setup.sh bench
 	@bash scripts/bench.sh
+
+flink:
+	@bash scripts/setup.sh test
+	@bash scripts/flink.sh
 
 lint:
 	@bash scripts/setup.sh test
