@@ -46,7 +46,10 @@ FEATURES: dict[str, tuple[str, pl.Expr]] = {
     ),
     "last_5": ("last_k(item_id, 5)", ITEM.tail(5).reverse()),
     "first_3": ("first_k(item_id, 3)", ITEM.head(3)),
-    "last_campaigns": ("last_k(DISTINCT campaign_id, 3)", CAMPAIGN.reverse().unique(maintain_order=True).head(3)),
+    "last_campaigns": (
+        "last_k(DISTINCT campaign_id, 3)",
+        CAMPAIGN.reverse().unique(maintain_order=True).head(3),
+    ),
     "last_clicked": ("last_k(item_id, 2) FILTER (WHERE action = 'click')", CLICKED.tail(2).reverse()),
     "top_3": ("top_k(item_id, 3)", ITEM.sort(descending=True).head(3)),
     "some": ("collect_set(campaign_id, 4)", CAMPAIGN.unique().sort().head(4)),
@@ -103,7 +106,9 @@ def test_aggregates_offline_and_online(make_server):
         row = wanted[found["user_id"], at]
         wrong = {name: (found[name], row[name]) for name in FEATURES if not alike(found[name], row[name])}
         assert not wrong, (found["user_id"], at, wrong)
-    online = {row["user_id"]: row for row in group.read(online=True, dataframe_type="polars").iter_rows(named=True)}
+    online = {
+        row["user_id"]: row for row in group.read(online=True, dataframe_type="polars").iter_rows(named=True)
+    }
     assert online.keys() == newest.keys()
     for user, found in online.items():
         row = wanted[user, newest[user]]
@@ -122,7 +127,9 @@ def test_what_has_no_bound_says_so(shared, name):
     exact = created("exact", "COUNT(DISTINCT item_id) AS items, median(item_id) AS mid")
     assert "count(DISTINCT item_id) keeps each distinct value" in exact.status().warning
     assert "approx_percentile_cont" in exact.status().warning
-    bounded = created("bounded", "approx_distinct(item_id) AS items, approx_median(item_id) AS mid, last_k(item_id, 3) AS l")
+    bounded = created(
+        "bounded", "approx_distinct(item_id) AS items, approx_median(item_id) AS mid, last_k(item_id, 3) AS l"
+    )
     assert bounded.status().warning is None
     kept = {state["of"]: state["bound"] for state in bounded.explain()["state"]}
     assert list(kept.values()) == ["at most 4096 bytes", "at most 65536 bytes", "at most 3 values"], kept

@@ -174,7 +174,9 @@ def test_fraud_features_of_every_transaction(make_server):
 
     def expected(value, preceding: list[int]) -> dict[tuple[str, int], tuple]:
         return {
-            (name, at): value(card, at) for name, card in cards.items() for at in card.instants(preceding, end)
+            (name, at): value(card, at)
+            for name, card in cards.items()
+            for at in card.instants(preceding, end)
         }
 
     features = expected(fraud, [5 * MINUTE])
@@ -236,4 +238,6 @@ def test_a_card_that_is_idle_is_served_as_idle(make_server):
         time.sleep(0.1)
     row = served()
     assert (row["txn_count_5m"], row["amount_sum_5m"], row["unique_countries_5m"]) == (0, None, 0)
-    assert (row["amount"], row["is_high_velocity"]) == (2.5, False), "the plain columns stay those of the last"
+    assert (row["amount"], row["is_high_velocity"]) == (2.5, False), (
+        "the plain columns stay those of the last"
+    )
