@@ -20,9 +20,9 @@ pub(super) fn settle(name: &str, function: &mut Function) -> Result<(), Error> {
     let call = format!("{}()", name.to_uppercase());
     if let Some(window) = &function.over {
         over::check(window)?;
-        if written.is_some_and(Written::is_by_time) {
+        if is_ordered(&function.args) {
             return Err(Error::unsupported(
-                &format!("{call} OVER"),
+                &format!("ORDER BY inside {call} OVER"),
                 "over a window: FROM TUMBLE(…), HOP(…) and GROUP BY key, window_end",
             ));
         }
@@ -145,6 +145,12 @@ fn within_group(written: Option<Written>, function: &mut Function) -> Result<(),
     list.args.insert(0, FunctionArg::Unnamed(FunctionArgExpr::Expr(order.expr.clone())));
     function.within_group.clear();
     Ok(())
+}
+
+/// Whether an order is given among the arguments.
+fn is_ordered(args: &FunctionArguments) -> bool {
+    let FunctionArguments::List(list) = args else { return false };
+    list.clauses.iter().any(|clause| matches!(clause, FunctionArgumentClause::OrderBy(_)))
 }
 
 /// 1 less a share, with as many digits as it is written with.

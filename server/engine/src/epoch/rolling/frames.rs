@@ -11,12 +11,12 @@ use std::sync::Arc;
 use arrow::array::{
     Array, ArrayRef, AsArray, BooleanArray, Decimal128Array, Int64Array, UInt32Array, new_null_array,
 };
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, Int64Type};
 use datafusion::error::{DataFusionError, Result};
 
 use super::plan::{Argument, Call, Plan};
 use super::tally::Kernel;
-use crate::rolling::{Gather, Keys, Places};
+use crate::rolling::{Gather, IDENTITY, Keys, Places};
 use crate::state;
 
 /// Pairs of a row and a record of its frame that are worked on at a time, where a frame is not longer.
@@ -113,8 +113,26 @@ impl<'p> Gathered<'p> {
                 Argument::Constant(value) => value.to_array_of_size(self.records.len())?,
             });
         }
+        if call.function.by_time {
+            arguments.extend(self.standing()?);
+        }
         let values = Values { call, arguments, filter: filter.as_ref().and_then(|f| f.as_boolean_opt()) };
         values.over(&self.windows, nulled)
+    }
+
+    /// Where each record stands ([`crate::state::STANDING`]), from its identity.
+    fn standing(&self) -> Result<[ArrayRef; 3]> {
+        let mut identity = Vec::with_capacity(IDENTITY.len());
+        for (column, (_, data_type)) in IDENTITY.iter().enumerate() {
+            identity.push(super::super::intake::cast(
+                &self.records.column(column, data_type)?,
+                &DataType::Int64,
+            )?);
+        }
+        let [time, source, partition, offset] = identity.as_slice() else { return missing() };
+        let (source, partition) = (source.as_primitive::<Int64Type>(), partition.as_primitive::<Int64Type>());
+        let place: Int64Array = arrow::compute::binary(source, partition, |s, p| s << 32 | p)?;
+        Ok([Arc::clone(time), Arc::new(place), Arc::clone(offset)])
     }
 }
 

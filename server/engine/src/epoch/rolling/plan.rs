@@ -16,7 +16,7 @@ use super::super::plan::{key_schema, plain};
 use super::tally::{Kernel, Tally};
 use crate::query::{self, FeatureQuery, Shape, Stage};
 use crate::rolling::IDENTITY;
-use crate::state::{self, Function, codec};
+use crate::state::{self, Function, STANDING, codec};
 use crate::time::Span;
 
 /// The query with its frames, keys and columns taken apart.
@@ -182,7 +182,10 @@ fn frame(frame: &query::Frame, columns: &mut Columns, tallies: &mut Vec<Tally>) 
 /// The value over no records, as one row: of a record that FILTER leaves out.
 fn nothing(function: &Function, input: &SchemaRef) -> Result<ArrayRef, Error> {
     let none = function.arguments.iter().map(|a| Ok(new_null_array(&a.data_type(input)?, 1)));
-    let none = none.collect::<Result<Vec<_>, DataFusionError>>()?;
+    let mut none = none.collect::<Result<Vec<_>, DataFusionError>>()?;
+    if function.by_time {
+        none.extend(STANDING.map(|data_type| new_null_array(&data_type, 1)));
+    }
     Ok(state::over(function, &none, Some(&BooleanArray::from(vec![false])), &[0], 1)?)
 }
 

@@ -75,6 +75,12 @@ impl Written {
         Self::names().find(|(known, _)| *known == name).map(|(_, written)| written)
     }
 
+    /// As it is called.
+    fn called(self) -> &'static str {
+        let names = Self::ALL.iter().find(|(written, ..)| *written == self).map(|(_, names, _)| *names);
+        names.and_then(<[_]>::first).copied().unwrap_or_default()
+    }
+
     fn example(self) -> &'static str {
         Self::ALL
             .iter()
@@ -216,7 +222,7 @@ impl Written {
             }
         };
         let is_set = matches!(self, Self::CollectSet | Self::BoundedUniqueCount);
-        Ok(Kept { name: self.name(), by, limit, nulls, distinct: params.distinct || is_set, give })
+        Ok(Kept { name: self.called(), by, limit, nulls, distinct: params.distinct || is_set, give })
     }
 
     /// DISTINCT values are kept by their own order; ORDER BY may turn it round.
@@ -226,7 +232,7 @@ impl Written {
             [] => Ok(By::Value { greatest: false }),
             [sort] if Some(uncast(&sort.expr)) == value => Ok(By::Value { greatest: !sort.asc }),
             _ => Err(Error::unsupported(
-                &format!("ORDER BY another expression than the one after DISTINCT in {}", self.name()),
+                &format!("ORDER BY another expression than the one after DISTINCT in {}", self.called()),
                 "first_k(DISTINCT x, 10 ORDER BY y) keeps distinct values in another order",
             )),
         }
@@ -256,12 +262,12 @@ impl Written {
     }
 
     fn bad(self, message: String) -> Error {
-        let construct = format!("{}()", self.name());
+        let construct = format!("{}()", self.called());
         Error::new(Code::Type, &construct, format!("{construct}: {message}")).hint(self.example())
     }
 
     fn takes<T>(self) -> Result<T> {
-        plan_err!("{}() is called as in {}", self.name(), self.example())
+        plan_err!("{}() is called as in {}", self.called(), self.example())
     }
 }
 
@@ -299,16 +305,21 @@ fn number(data_type: &DataType) -> Result<DataType> {
 }
 
 impl Aggregate for Written {
+    /// In a plan. DataFusion takes three of these names, where OVER follows, for functions of its own.
     fn name(&self) -> &'static str {
-        let names = Self::ALL.iter().find(|(written, ..)| written == self).map(|(_, names, _)| *names);
-        names.and_then(<[_]>::first).copied().unwrap_or_default()
+        match self {
+            Self::FirstValue => "first_by_time",
+            Self::LastValue => "last_by_time",
+            Self::NthValue => "nth_by_time",
+            other => other.called(),
+        }
     }
 
     fn coerce(&self, arguments: &[DataType]) -> Result<Vec<DataType>> {
         let value = |data_type: &DataType| -> Result<DataType> {
             let value = plain(data_type);
             if !RowConverter::supports_fields(&[SortField::new(value.clone())]) {
-                return plan_err!("{}() cannot keep {value}", self.name());
+                return plan_err!("{}() cannot keep {value}", self.called());
             }
             Ok(value)
         };
@@ -343,11 +354,11 @@ impl Aggregate for Written {
     }
 
     fn state(&self, _: &[DataType]) -> Result<Vec<DataType>> {
-        internal_err!("the constants of {}() have not been read", self.name())
+        internal_err!("the constants of {}() have not been read", self.called())
     }
 
     fn groups(&self, _: &[DataType]) -> Result<Box<dyn GroupsAccumulator>> {
-        internal_err!("the constants of {}() have not been read", self.name())
+        internal_err!("the constants of {}() have not been read", self.called())
     }
 
     fn bound(&self) -> Bound {

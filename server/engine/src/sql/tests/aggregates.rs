@@ -1,6 +1,6 @@
 //! Every aggregate against its definition: random records of several partitions, with times that go up and
-//! down and are often the same, cut into random epochs with checkpoints and restarts, over a window of its own
-//! and over windows that share slices.
+//! down and are often the same, cut into random epochs with checkpoints and restarts, over a window of its own,
+//! over windows that share slices and over the time before each event.
 
 mod definitions;
 
@@ -15,7 +15,7 @@ use arrow::datatypes::{DataType, Decimal128Type, Float64Type, Int64Type, Timesta
 use proptest::prelude::*;
 
 use self::definitions::Value::{self, Float, Int, List, Null, Text};
-use self::definitions::{Event, Rows, definitions, estimates};
+use self::definitions::{Definition, Estimate, Event, Rows, definitions, estimates};
 use super::super::plan;
 use super::events;
 use super::run::records;
@@ -130,8 +130,16 @@ fn run(sql: &str, events: &[Event], cuts: &[(usize, u8)]) -> Vec<RecordBatch> {
         };
         let Output { state, rows: emitted, .. } = engine.apply(&input).unwrap();
         for change in state {
-            if let StateChange::Put(put) = change {
-                saved.insert(put.key.clone(), put);
+            match change {
+                StateChange::Put(put) => {
+                    saved.insert(put.key.clone(), put);
+                }
+                StateChange::Delete(key) => {
+                    saved.remove(&key);
+                }
+                StateChange::DropSlice { operator, slice_end } => {
+                    saved.retain(|key, _| (key.operator, key.slice_end) != (operator, slice_end));
+                }
             }
         }
         rows.extend(emitted.into_iter().map(|e| e.features));
@@ -142,53 +150,101 @@ fn run(sql: &str, events: &[Event], cuts: &[(usize, u8)]) -> Vec<RecordBatch> {
     rows
 }
 
-fn check(events: &[Event], cuts: &[(usize, u8)], window: &str, size: i64) {
-    let (exact, near) = (definitions(), estimates());
-    // One query for each half, so that none is too long.
-    let calls: Vec<&str> =
-        exact.iter().map(|(call, _)| *call).chain(near.iter().map(|(call, _)| *call)).collect();
+/// Which events a row is about.
+#[derive(Clone, Copy)]
+enum Over {
+    /// Those of a window of so many seconds.
+    Window(&'static str, i64),
+    /// Those of so many seconds before, and of the instant itself.
+    Before(i64),
+}
+
+impl Over {
+    fn sql(self, calls: &[(&str, What)]) -> String {
+        let behind = if matches!(self, Self::Before(_)) { " OVER w" } else { "" };
+        let list = calls.iter().enumerate().map(|(i, (call, _))| format!("{call}{behind} AS a{i}"));
+        let list = list.collect::<Vec<_>>().join(", ");
+        match self {
+            Self::Window(window, _) => {
+                format!("SELECT user_id, window_end, {list} FROM {window} GROUP BY user_id, window_end")
+            }
+            Self::Before(seconds) => format!(
+                "SELECT user_id, timestamp, {list} FROM events WINDOW w AS (PARTITION BY user_id ORDER BY timestamp \
+                 RANGE BETWEEN INTERVAL '{seconds}' SECONDS PRECEDING AND CURRENT ROW)"
+            ),
+        }
+    }
+
+    /// Whether the row at `at` (microseconds) is about an event.
+    fn holds(self, at: i64, event: &Event) -> bool {
+        let time = event.time * 1_000_000;
+        match self {
+            Self::Window(_, seconds) => (at - seconds * 1_000_000..at).contains(&time),
+            Self::Before(seconds) => (at - seconds * 1_000_000..=at).contains(&time),
+        }
+    }
+}
+
+/// What an aggregate is to give.
+#[derive(Clone, Copy)]
+enum What {
+    Exactly(Definition),
+    About(Estimate),
+}
+
+impl What {
+    fn check(self, call: &str, found: &Value, events: &Rows<'_>) {
+        let (wanted, room) = match self {
+            Self::Exactly(definition) => {
+                let wanted = definition(events);
+                assert!(alike(found, &wanted), "{call}: {found:?}, not {wanted:?}\n{:#?}", events.0);
+                return;
+            }
+            Self::About(estimate) => match estimate(events) {
+                Some(wanted) => wanted,
+                None => return assert_eq!(*found, Null, "{call}"),
+            },
+        };
+        let near = match found {
+            Float(found) => *found,
+            Int(found) => *found as f64,
+            other => panic!("{call}: {other:?}, not {wanted}"),
+        };
+        assert!((near - wanted).abs() <= room, "{call}: {near}, not {wanted}");
+    }
+}
+
+fn check(events: &[Event], cuts: &[(usize, u8)], over: Over) {
+    let exact = definitions().into_iter().map(|(call, definition)| (call, What::Exactly(definition)));
+    let about = estimates().into_iter().map(|(call, estimate)| (call, What::About(estimate)));
+    let mut calls: Vec<(&str, What)> = exact.chain(about).collect();
+    if matches!(over, Over::Before(_)) {
+        calls.retain(|(call, _)| !call.contains("ORDER BY") || call.contains("WITHIN GROUP"));
+    }
     let mut outputs = 0;
-    for (part, chunk) in calls.chunks(29).enumerate() {
-        let list: Vec<String> = chunk.iter().enumerate().map(|(i, call)| format!("{call} AS a{i}")).collect();
-        let sql = format!(
-            "SELECT user_id, window_end, {} FROM {window} GROUP BY user_id, window_end",
-            list.join(", ")
-        );
-        for batch in run(&sql, events, cuts) {
+    // So many that no query is too long.
+    for calls in calls.chunks(29) {
+        for batch in run(&over.sql(calls), events, cuts) {
             outputs += batch.num_rows();
             for row in 0..batch.num_rows() {
                 let user = batch.column(0).as_string::<i32>().value(row);
-                let end = batch.column(1).as_primitive::<TimestampMicrosecondType>().value(row) / 1_000_000;
+                let at = batch.column(1).as_primitive::<TimestampMicrosecondType>().value(row);
                 let mut own: Vec<&Event> =
-                    events.iter().filter(|e| e.user == user && (end - size..end).contains(&e.time)).collect();
+                    events.iter().filter(|e| e.user == user && over.holds(at, e)).collect();
                 own.sort_by_key(|e| (e.time, e.partition, e.offset));
                 let own = Rows(own);
-                for (place, call) in chunk.iter().enumerate() {
-                    let found = value(batch.column(place + 2), row);
-                    let number = part * 29 + place;
-                    if let Some((_, definition)) = exact.get(number) {
-                        let wanted = definition(&own);
-                        assert!(alike(&found, &wanted), "{call}: {found:?}, not {wanted:?}\n{:#?}", own.0);
-                    } else {
-                        let (_, definition) = near[number - exact.len()];
-                        match (definition(&own), &found) {
-                            (None, Null) => {}
-                            (Some((wanted, room)), Float(found)) => {
-                                assert!((found - wanted).abs() <= room, "{call}: {found}, not {wanted}");
-                            }
-                            (Some((wanted, room)), Int(found)) => {
-                                let wrong = (*found as f64 - wanted).abs();
-                                assert!(wrong <= room, "{call}: {found}, not {wanted}");
-                            }
-                            (wanted, found) => panic!("{call}: {found:?}, not {wanted:?}"),
-                        }
-                    }
+                for (place, (call, what)) in calls.iter().enumerate() {
+                    what.check(call, &value(batch.column(place + 2), row), &own);
                 }
             }
         }
     }
     assert!(outputs > 0 || events.is_empty());
 }
+
+const TUMBLE: Over = Over::Window("TUMBLE(events, DESCRIPTOR(timestamp), INTERVAL '45' SECONDS)", 45);
+const HOP: Over =
+    Over::Window("HOP(events, DESCRIPTOR(timestamp), INTERVAL '10' SECONDS, INTERVAL '30' SECONDS)", 30);
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
@@ -201,13 +257,9 @@ proptest! {
         for (offset, event) in (0..).zip(&mut events) {
             event.offset = offset;
         }
-        check(&events, &cuts, "TUMBLE(events, DESCRIPTOR(timestamp), INTERVAL '45' SECONDS)", 45);
-        check(
-            &events,
-            &cuts,
-            "HOP(events, DESCRIPTOR(timestamp), INTERVAL '10' SECONDS, INTERVAL '30' SECONDS)",
-            30,
-        );
+        check(&events, &cuts, TUMBLE);
+        check(&events, &cuts, HOP);
+        check(&events, &cuts, Over::Before(20));
     }
 }
 
@@ -228,7 +280,7 @@ fn many_events_of_few_keys() {
         })
         .collect();
     let cuts: Vec<(usize, u8)> = (0..200).map(|cut| (cut * 37 % 301, (cut % 40 == 7).into())).collect();
-    check(&events, &cuts, "TUMBLE(events, DESCRIPTOR(timestamp), INTERVAL '45' SECONDS)", 45);
+    check(&events, &cuts, TUMBLE);
 }
 
 #[test]
