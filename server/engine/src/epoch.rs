@@ -1,14 +1,14 @@
 //! One epoch through the engine: `(state, batches, journal entry) → (state changes, rows out)`.
 //!
 //! ```text
-//! records ─▶ stage ─▶ window ─▶ stage ─▶ key, late? ─▶ group ─▶ accumulators ─▶ (watermark) close ─▶ rows
-//!                                                                  └▶ (checkpoint) saved states
+//! records ─▶ stage ─▶ [join] ─▶ window ─▶ stage ─▶ key, late? ─▶ group ─▶ accumulators ─▶ (watermark) close ─▶ rows
+//!                                                                            └▶ (checkpoint) saved states
 //! ```
 //!
-//! [`upstream`] brings the rows of the query's input, [`windowed`] takes them in, [`close`] decides which rows are
-//! due, [`revise`] those that are due at other times, [`emit`] lets them out, [`checkpoint`] keeps what lasts.
-//! [`session`] is the same for sessions, [`rolling`] for aggregates OVER the time before each record, [`upsert`]
-//! the short way of ingested groups.
+//! [`upstream`] brings the rows of the query's input, those of a [`join`] too, [`windowed`] takes them in, [`close`]
+//! decides which rows are due, [`revise`] those that are due at other times, [`emit`] lets them out, [`checkpoint`] keeps
+//! what lasts. [`session`] is the same for sessions, [`rolling`] for aggregates OVER the time before each record,
+//! [`upsert`] the short way of ingested groups.
 //!
 //! What lies in the store is the state as of the last epoch with [`Input::checkpoint`]. A restart loads it and
 //! applies the epochs since once more, with the same input each: the same rows come out, and are not wanted.
@@ -16,8 +16,10 @@
 mod checkpoint;
 mod close;
 mod emit;
+mod emitted;
 mod evaluate;
 mod intake;
+mod join;
 mod plan;
 mod records;
 mod revise;
@@ -34,6 +36,7 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 
+pub use emitted::{Emitted, Op};
 pub(crate) use plan::depends_on_window;
 pub(crate) use rolling::kept;
 pub use upsert::Upsert;
@@ -135,98 +138,34 @@ pub struct Output {
     pub counts: Vec<Counts>,
     /// Rows that could not be computed, with the reason.
     pub rejected: Vec<Rejected>,
-    /// Records that no window took.
+    /// Records that no window took, and no join.
     pub late: Vec<RecordId>,
     /// Of a checkpoint: range deletes of what was closed since the last one, then what is gone besides,
     /// then the durable copy of what changed since, sorted by key.
     pub state: Vec<StateChange>,
     /// The watermark after this epoch (≥ the input's, greater only by `finished`).
     pub watermark: Micros,
-    /// The window end that the close has reached: the watermark, or where [`Output::cursor`] stands
-    /// (that window may be emitted in part).
+    /// How far the close has come, as a watermark: that of the epoch, or the one that closes the window at
+    /// which [`Output::cursor`] stands (that window may be emitted in part).
     pub closed_to: Micros,
     /// Set: the close goes on in the next epoch, even without records. Every (window end, key) up to here
     /// is done.
     pub cursor: Option<CloseCursor>,
     /// Values that became NULL after aggregation because an expression failed.
     pub nulled: u64,
-}
-
-/// Rows of one batch, aligned: `keys[i]`, `event_times[i]`, `ops[i]` belong to row i of `features`.
-#[derive(Debug, Clone)]
-pub struct Emitted {
-    /// Encoded primary keys ([`crate::key`]).
-    pub keys: Vec<Vec<u8>>,
-    /// `_event_time` of each row.
-    pub event_times: Vec<Micros>,
-    /// Whether the row sets or removes the value.
-    pub ops: Vec<Op>,
-    /// A first emission of its window (true) or a revision after lateness (false).
-    pub first: Vec<bool>,
-    /// The features with the primary key: [`FeatureQuery::output`].
-    pub features: RecordBatch,
-}
-
-impl Emitted {
-    /// The rows of several batches in the order of (event time, key).
-    fn sorted(batches: &[Self]) -> Result<Self, Error> {
-        let mut order: Vec<(Micros, &[u8], usize, usize)> = Vec::new();
-        for (number, batch) in batches.iter().enumerate() {
-            for (row, (time, key)) in batch.event_times.iter().zip(&batch.keys).enumerate() {
-                order.push((*time, key, number, row));
-            }
-        }
-        order.sort_unstable();
-        let schema = batches.iter().map(|b| b.features.schema()).reduce(|one, other| {
-            // Deletes have nulls where the query has none.
-            if other.fields().iter().zip(one.fields()).any(|(o, f)| o.is_nullable() && !f.is_nullable()) {
-                other
-            } else {
-                one
-            }
-        });
-        let Some(schema) = schema else { return Err(Error::Contract("no rows to sort".into())) };
-        let mut columns = Vec::with_capacity(schema.fields().len());
-        let places: Vec<(usize, usize)> = order.iter().map(|(_, _, batch, row)| (*batch, *row)).collect();
-        for column in 0..schema.fields().len() {
-            let parts: Vec<&dyn arrow::array::Array> =
-                batches.iter().map(|b| b.features.column(column).as_ref()).collect();
-            let column = arrow::compute::interleave(&parts, &places);
-            columns.push(column.map_err(datafusion::error::DataFusionError::from)?);
-        }
-        let of = |(_, _, batch, row): &(Micros, &[u8], usize, usize)| {
-            let batch = batches.get(*batch)?;
-            Some((*batch.ops.get(*row)?, *batch.first.get(*row)?))
-        };
-        let (ops, first) = order.iter().filter_map(of).unzip();
-        Ok(Self {
-            keys: order.iter().map(|(_, key, ..)| key.to_vec()).collect(),
-            event_times: order.iter().map(|(time, ..)| *time).collect(),
-            ops,
-            first,
-            features: stage::batch(&schema, columns, order.len())?,
-        })
-    }
-}
-
-/// What a row does to its key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Op {
-    /// The row is the value.
-    Upsert,
-    /// No value from here.
-    Delete,
+    /// Rows of a join that were left out: an expression failed on them, their key was NULL, or their window
+    /// was closed. Their records are counted as applied.
+    pub lost: u64,
 }
 
 /// Outcomes of invariant 4 that the engine decides.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Counts {
-    /// Taken by at least one window.
+    /// Taken by at least one window, or by a join.
     pub applied: u64,
     /// Rejected by WHERE.
     pub filtered: u64,
-    /// No window took it any more.
+    /// No window took it any more, or no partner could have been found.
     pub late: u64,
     /// Null key or failing expression.
     pub quarantined: u64,
@@ -316,23 +255,27 @@ impl Engine {
         watermark: Micros,
         rows: impl Iterator<Item = StateRow>,
     ) -> Result<Self, Error> {
-        let upstream = Upstream::new(Arc::clone(&query))?;
+        let mut upstream = Upstream::new(Arc::clone(&query), watermark)?;
+        let (behind, mut claimed) = (watermark - upstream.hold(), Ok(()));
+        let rows = rows.map_while(|row| upstream.claim(row).map_err(|error| claimed = Err(error)).ok());
         let sessions = |w: &query::Windowed| matches!(w.window, query::Window::Session { .. });
-        let operator = match &query.shape {
+        let operator: Box<dyn FnOnce(Upstream) -> Operator> = match &query.shape {
             Shape::Windowed(windowed) if sessions(windowed) => {
-                let sessionized = Sessionized::restore(query, emission, watermark, rows)?;
-                Operator::Sessionized(upstream, Box::new(sessionized))
+                let sessionized = Sessionized::restore(query, emission, behind, rows.flatten())?;
+                Box::new(|upstream| Operator::Sessionized(upstream, Box::new(sessionized)))
             }
             Shape::Windowed(_) => {
-                let windowed = Windowed::restore(query, emission, watermark, rows)?;
-                Operator::Windowed(upstream, Box::new(windowed))
+                let windowed = Windowed::restore(query, emission, behind, rows.flatten())?;
+                Box::new(|upstream| Operator::Windowed(upstream, Box::new(windowed)))
             }
             Shape::Rolling(_) => {
-                let rolling = Rolling::restore(query, emission, watermark, rows)?;
-                Operator::Rolling(upstream, Box::new(rolling))
+                let rolling = Rolling::restore(query, emission, behind, rows.flatten())?;
+                Box::new(|upstream| Operator::Rolling(upstream, Box::new(rolling)))
             }
         };
-        Ok(Self { operator })
+        claimed?;
+        upstream.put_back()?;
+        Ok(Self { operator: operator(upstream) })
     }
 
     /// The engine of an ingested group: each record is a row. It keeps no state.
@@ -346,9 +289,15 @@ impl Engine {
     /// from the records alone, as the epoch itself does. After an error the state is undefined: restore.
     pub fn apply(&mut self, input: &Input<'_>) -> Result<Output, Error> {
         match &mut self.operator {
-            Operator::Windowed(upstream, windowed) => windowed.apply(input, upstream),
-            Operator::Sessionized(upstream, sessionized) => sessionized.apply(input, upstream),
-            Operator::Rolling(upstream, rolling) => rolling.apply(input, upstream),
+            Operator::Windowed(upstream, windowed) => {
+                upstream.drive(input, |input, upstream| windowed.apply(input, upstream))
+            }
+            Operator::Sessionized(upstream, sessionized) => {
+                upstream.drive(input, |input, upstream| sessionized.apply(input, upstream))
+            }
+            Operator::Rolling(upstream, rolling) => {
+                upstream.drive(input, |input, upstream| rolling.apply(input, upstream))
+            }
             Operator::Upserting(upserting) => upserting.apply(input),
         }
     }
@@ -356,19 +305,30 @@ impl Engine {
     /// The watermark that the last epoch committed.
     pub fn watermark(&self) -> Micros {
         match &self.operator {
-            Operator::Windowed(_, windowed) => windowed.watermark,
-            Operator::Sessionized(_, sessionized) => sessionized.watermark,
-            Operator::Rolling(_, rolling) => rolling.watermark,
+            Operator::Windowed(upstream, _)
+            | Operator::Sessionized(upstream, _)
+            | Operator::Rolling(upstream, _) => upstream.watermark(),
             Operator::Upserting(upserting) => upserting.watermark(),
         }
     }
 
-    /// Windows (or slices) that are open, and keys in them: what the state amounts to.
+    /// How far behind the watermark rows come out: not at all but behind a join.
+    pub fn hold(&self) -> Span {
+        match &self.operator {
+            Operator::Windowed(upstream, _)
+            | Operator::Sessionized(upstream, _)
+            | Operator::Rolling(upstream, _) => upstream.hold(),
+            Operator::Upserting(_) => Span(0),
+        }
+    }
+
+    /// Windows (or slices) that are open, and keys in them; slices of rows that wait in a join, and these rows: what the
+    /// state amounts to.
     pub fn open(&self) -> (usize, usize) {
         match &self.operator {
-            Operator::Windowed(_, windowed) => windowed.open(),
-            Operator::Sessionized(_, sessionized) => sessionized.open(),
-            Operator::Rolling(_, rolling) => rolling.open(),
+            Operator::Windowed(upstream, windowed) => upstream.open(windowed.open()),
+            Operator::Sessionized(upstream, sessionized) => upstream.open(sessionized.open()),
+            Operator::Rolling(upstream, rolling) => upstream.open(rolling.open()),
             Operator::Upserting(_) => (0, 0),
         }
     }
@@ -386,6 +346,7 @@ impl Output {
             closed_to: Micros::MIN,
             cursor: None,
             nulled: 0,
+            lost: 0,
         }
     }
 

@@ -22,6 +22,7 @@
 
 pub mod avro;
 pub mod epoch;
+mod join;
 pub mod json;
 pub mod key;
 pub mod pick;

@@ -1,7 +1,7 @@
 //! The state of the operators: its durable form, and the accumulators it is made of.
 //!
-//! One entry is the partial aggregate of one key over one slice. Accumulators live in memory from the first
-//! event of a slice on; at a checkpoint they are saved, and the engine goes on from what it saved
+//! One entry is the partial aggregate of one key over one slice, or a row that waits for partners in a join.
+//! Accumulators live in memory from the first event of a slice on; at a checkpoint they are saved, and the engine goes on from what it saved
 //! ([`codec`]: the same bytes come back as the same columns). So an engine that was restored and one that
 //! never stopped do not differ, whatever an aggregate does when it is saved and merged, provided that one
 //! who is saved, merged and saved again gives the same state (which is tested of every one that is allowed).
@@ -32,6 +32,10 @@ pub(crate) const ROLLING: u16 = 16;
 /// The operator number of the instants at which a frame of a rolling feature was reported to be empty.
 pub(crate) const EMPTIED: u16 = 17;
 
+/// The operator number of the left rows of the first join; those of its right rows, then of the next join,
+/// follow.
+pub(crate) const JOIN: u16 = 256;
+
 /// Address of one partial aggregate: the part of the `state` key below (pipeline, operator).
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StateKey {
@@ -39,9 +43,9 @@ pub struct StateKey {
     pub operator: u16,
     /// End of the slice.
     pub slice_end: Micros,
-    /// `xxh3_64(key, seed 0) mod 64`.
+    /// `xxh3_64(key, seed 0) mod 64`, of the encoded key alone.
     pub key_group: u8,
-    /// Encoded key.
+    /// Encoded key; of a row of a join, the records that it is made of follow.
     pub key: Vec<u8>,
 }
 

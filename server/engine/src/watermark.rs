@@ -35,7 +35,8 @@ pub fn of_pipeline(previous: Micros, sources: &[Option<Micros>], live_bound: Opt
 
 /// The clock of a group whose availability is modelled, after an epoch:
 /// `C_e = max(C_{e−1} + 1 µs, min(W_e, the window end the close has reached) + delay)`.
-/// `closed_to` is [`crate::epoch::Output::closed_to`] (`None`: the watermark).
+/// `closed_to` is [`crate::epoch::Output::closed_to`] (`None`: the watermark). Behind a join, where windows
+/// close later, both are watermarks, and the window end of a row is the watermark that closes it.
 pub fn modelled_clock(previous: Micros, watermark: Micros, closed_to: Option<Micros>, delay: Span) -> Micros {
     let reached = closed_to.map_or(watermark, |end| end.min(watermark));
     previous.next().max(reached + delay)

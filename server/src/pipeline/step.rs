@@ -63,7 +63,7 @@ pub fn step(
     let counts = accounting::close(&gathered.counts, &output.counts)?;
     let availability = match epoch.modelled {
         None => Availability::Live,
-        Some(delay) => modelled(committed.clock, delay, &output),
+        Some(delay) => modelled(committed.clock, delay, engine.hold(), &output),
     };
     let journal = JournalEntry {
         epoch: committed.epoch + 1,
@@ -139,12 +139,13 @@ fn stray(id: RecordId) -> Stop {
     .into()
 }
 
-/// The group's clock after the epoch, and from when on each row is available (section 4 of the design).
-fn modelled(previous: Micros, delay: Span, output: &Output) -> Availability {
+/// The group's clock after the epoch, and from when on each row is available (section 4 of the design). Rows
+/// of a query with a join come out `hold` later than their time says.
+fn modelled(previous: Micros, delay: Span, hold: Span, output: &Output) -> Availability {
     let clock = modelled_clock(previous, output.watermark, Some(output.closed_to), delay);
     let of_batch = |batch: &Emitted| {
         let rows = batch.event_times.iter().zip(&batch.first);
-        rows.map(|(time, first)| modelled_row(*time, delay, previous, clock, *first)).collect()
+        rows.map(|(time, first)| modelled_row(*time + hold, delay, previous, clock, *first)).collect()
     };
     Availability::Modelled { clock, rows: output.rows.iter().map(of_batch).collect() }
 }

@@ -1,4 +1,4 @@
-//! The records of one batch on their way to the aggregate, and what is decided about them.
+//! The records of one batch on their way to the shape, and what is decided about them.
 
 use std::sync::Arc;
 
@@ -9,48 +9,87 @@ use datafusion::error::DataFusionError;
 use super::evaluate::{Evaluate, by_halves, message};
 use super::{Counts, Error, Reason, RecordId, Rejected, SourceBatch};
 
-/// What was decided about the records of one source batch.
+/// What was decided about the records of one source batch; or about rows of a join, whose records were
+/// counted when the join took them.
 pub(super) struct Verdicts<'b> {
-    batch: &'b SourceBatch,
+    of: Of<'b>,
     pub(super) counts: Counts,
     pub(super) rejected: Vec<Rejected>,
     pub(super) late: Vec<RecordId>,
+    /// Rows of a join that were to be rejected, or came late.
+    pub(super) lost: u64,
+}
+
+/// What rows are made of.
+enum Of<'b> {
+    Batch(&'b SourceBatch),
+    /// So many records a row, one row after the other; nothing where nobody asks.
+    Joined(&'b [RecordId], usize),
 }
 
 impl<'b> Verdicts<'b> {
     pub(super) fn new(batch: &'b SourceBatch) -> Self {
-        Self { batch, counts: Counts::default(), rejected: Vec::new(), late: Vec::new() }
+        Self::of(Of::Batch(batch))
     }
 
-    /// The record at `position` of the batch.
-    pub(super) fn record(&self, position: usize) -> RecordId {
-        let offset = self.batch.offsets.get(position).copied().unwrap_or(-1);
-        RecordId { source: self.batch.source, partition: self.batch.partition, offset }
+    /// About rows of a join, made of `width` records each.
+    pub(super) fn joined(records: &'b [RecordId], width: usize) -> Self {
+        Self::of(Of::Joined(records, width))
     }
 
-    /// The record that the row at `position` of the batch is.
+    fn of(of: Of<'b>) -> Self {
+        Self { of, counts: Counts::default(), rejected: Vec::new(), late: Vec::new(), lost: 0 }
+    }
+
+    /// Appends what the row at `position` of the batch is made of.
+    pub(super) fn records(&self, position: usize, records: &mut Vec<RecordId>) {
+        match self.of {
+            Of::Batch(batch) => records.push(record(batch, position)),
+            Of::Joined(all, width) => {
+                records
+                    .extend_from_slice(all.get(position * width..(position + 1) * width).unwrap_or_default());
+            }
+        }
+    }
+
+    /// The record that the row at `position` of the batch is; none where it is a row of a join.
     pub(super) fn alone(&self, position: usize) -> Option<RecordId> {
-        Some(self.record(position))
+        match self.of {
+            Of::Batch(batch) => Some(record(batch, position)),
+            Of::Joined(..) => None,
+        }
     }
 
     pub(super) fn reject(&mut self, position: usize, reason: Reason, detail: String) {
+        let Of::Batch(batch) = self.of else {
+            self.lost += 1;
+            return;
+        };
         self.counts.quarantined += 1;
-        let record = self.record(position);
-        self.rejected.push(Rejected { record, reason, detail });
+        self.rejected.push(Rejected { record: record(batch, position), reason, detail });
     }
 
     pub(super) fn late(&mut self, position: usize) {
+        let Of::Batch(batch) = self.of else {
+            self.lost += 1;
+            return;
+        };
         self.counts.late += 1;
-        let record = self.record(position);
-        self.late.push(record);
+        self.late.push(record(batch, position));
     }
+}
+
+/// The record at `position` of a batch.
+fn record(batch: &SourceBatch, position: usize) -> RecordId {
+    let offset = batch.offsets.get(position).copied().unwrap_or(-1);
+    RecordId { source: batch.source, partition: batch.partition, offset }
 }
 
 /// Rows that are still on their way. All parts have the same length; a record that is filtered or
 /// rejected leaves all of them at once.
 pub(super) struct Rows {
     pub(super) batch: RecordBatch,
-    /// Position of each row in the source batch; `None` while all of them are here.
+    /// Position of each row in the batch that came; `None` while all of them are here.
     origin: Option<Vec<u32>>,
     /// Start of each row's window; empty before windows are assigned.
     pub(super) starts: Vec<i64>,
@@ -67,7 +106,7 @@ impl Rows {
         self.batch.num_rows()
     }
 
-    /// Position of a row in the source batch.
+    /// Position of a row in the batch that came.
     pub(super) fn origin(&self, row: usize) -> usize {
         match &self.origin {
             None => row,

@@ -227,7 +227,10 @@ impl Rolling {
         });
         let owners: Vec<u32> = owners.collect();
         let times = &rows.starts;
-        let records: Vec<RecordId> = (0..rows.len()).map(|row| verdicts.record(rows.origin(row))).collect();
+        let records = (0..rows.len()).map(|row| verdicts.alone(rows.origin(row)));
+        let Some(records) = records.collect::<Option<Vec<RecordId>>>() else {
+            return Err(Error::Contract("rows of a join stand behind no single record".into()));
+        };
         let mut all = identity_columns(times, &records);
         all.extend(columns);
         let ends: Vec<i64> = times.iter().map(|time| self.slices.end_of(*time).0).collect();

@@ -92,7 +92,7 @@ fn project(
 }
 
 /// A filter's column; NULL does not keep a row.
-fn mask_of(mask: &ArrayRef) -> Result<BooleanArray, Error> {
+pub(super) fn mask_of(mask: &ArrayRef) -> Result<BooleanArray, Error> {
     let Some(mask) = mask.as_boolean_opt() else {
         return Err(Error::Contract(format!("a filter of type {}", mask.data_type())));
     };

@@ -16,6 +16,7 @@ use crate::sql::{self, Table};
 use crate::state::StateKey;
 
 mod drive;
+mod joins;
 mod rolling;
 mod sessions;
 mod windows;

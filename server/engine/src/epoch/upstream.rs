@@ -1,39 +1,103 @@
 //! What stands before the shape: records of the sources on their way through the query's relation.
 //!
 //! Each operator asks for the rows of an epoch here, whatever they come from, and is handed them batch by
-//! batch. Nothing is kept and nothing is copied on the way but what a stage asks for.
+//! batch. Nothing is kept and nothing is copied on the way but where relations are joined.
+//!
+//! Rows of a join may be behind the watermark, by as much as its time bound says (`hold`). So that no
+//! operator needs to know, the time in which it lives is that much behind: [`Upstream::drive`].
+
+mod branch;
 
 use std::sync::Arc;
 
+use self::branch::Branch;
 use super::records::{Rows, Verdicts};
-use super::{Error, Input, Output, stage};
-use crate::query::{FeatureQuery, Node, Relation};
-use crate::time::Micros;
+use super::{Error, Input, Output};
+use crate::query::{FeatureQuery, Shape};
+use crate::state::{JOIN, StateChange, StateRow};
+use crate::time::{Micros, Span};
 
 /// Where rows go. They are counted as applied by who takes them.
 pub(super) type Sink<'s> = &'s mut dyn FnMut(Rows, &mut Verdicts<'_>) -> Result<(), Error>;
 
-/// The input of a query, ready to run.
+/// Entries put back at a time.
+const RESTORE_CHUNK: usize = 1 << 16;
+
+/// The input of a query, ready to run, with the rows that wait for partners.
 pub(super) struct Upstream {
     query: Arc<FeatureQuery>,
+    root: Branch,
+    /// The watermark that the previous epoch committed.
+    watermark: Micros,
+    /// How far the rows may be behind it.
+    hold: Span,
+    /// Entries of one slice that are to be put back.
+    restored: Vec<StateRow>,
 }
 
 impl Upstream {
-    pub(super) fn new(query: Arc<FeatureQuery>) -> Result<Self, Error> {
-        if joins(&query.input) {
-            return Err(Error::Contract("joins are not supported yet".into()));
-        }
-        Ok(Self { query })
+    /// The input of a query at a watermark, with nothing that waits.
+    pub(super) fn new(query: Arc<FeatureQuery>, watermark: Micros) -> Result<Self, Error> {
+        let hold = match &query.shape {
+            Shape::Windowed(windowed) => windowed.time.hold,
+            Shape::Rolling(rolling) => rolling.time.hold,
+        };
+        let root = Branch::new(&query.input, &mut 0, false)?;
+        Ok(Self { query, root, watermark, hold, restored: Vec::new() })
     }
 
-    /// Takes the records of an epoch through the relation to `sink`, in their order; what became of them
-    /// goes to `output`. Returns the watermark that the epoch reaches.
+    /// The watermark that the last epoch committed.
+    pub(super) fn watermark(&self) -> Micros {
+        self.watermark
+    }
+
+    /// How far rows may be behind the watermark.
+    pub(super) fn hold(&self) -> Span {
+        self.hold
+    }
+
+    /// The watermark that stands for an instant in the operator's time.
+    fn ahead(&self, at: Micros) -> Micros {
+        if at == Micros::MIN { at } else { at + self.hold }
+    }
+
+    /// Applies an epoch with the operator that takes these rows, `shape`, in the operator's time.
+    pub(super) fn drive(
+        &mut self,
+        input: &Input<'_>,
+        shape: impl FnOnce(&Input<'_>, &mut Self) -> Result<Output, Error>,
+    ) -> Result<Output, Error> {
+        let given = Input {
+            batches: input.batches,
+            deletes: input.deletes,
+            watermark: input.watermark - self.hold,
+            finished: input.finished,
+            cursor: input.cursor.clone(),
+            max_rows: input.max_rows,
+            checkpoint: input.checkpoint,
+        };
+        let mut output = shape(&given, self)?;
+        output.watermark = self.ahead(output.watermark);
+        output.closed_to = self.ahead(output.closed_to);
+        output.lost += self.root.take_lost();
+        self.watermark = output.watermark;
+        self.root.retire(self.watermark);
+        if input.checkpoint {
+            self.save(&mut output)?;
+        }
+        Ok(output)
+    }
+
+    /// Takes the records of an epoch through the relation to `sink`, in their order, and then what the
+    /// watermark brings; what became of the records goes to `output`. Returns the watermark that the epoch
+    /// reaches, which is beyond the input's where `finished` lets rows come out that wait.
     pub(super) fn take(
         &mut self,
         input: &Input<'_>,
         output: &mut Output,
         sink: Sink<'_>,
     ) -> Result<Micros, Error> {
+        let before = self.watermark;
         for batch in input.batches {
             let Some(source) = self.query.sources.get(usize::from(batch.source)) else {
                 return Err(Error::Contract(format!("there is no source {}", batch.source)));
@@ -44,45 +108,65 @@ impl Upstream {
                 return Err(Error::Contract(format!("a batch of '{}' with other columns", source.stream)));
             }
             let mut verdicts = Verdicts::new(batch);
-            let mut rows = Rows::new(&batch.rows);
-            if !through(&self.query.input, batch.source, &mut rows, &mut verdicts)? {
-                return Err(Error::Contract(format!("the rows of '{}' go nowhere", source.stream)));
-            }
-            sink(rows, &mut verdicts)?;
+            self.root.take(batch.source, Rows::new(&batch.rows), &mut verdicts, before, sink)?;
             output.record(batch.source, verdicts);
         }
-        Ok(input.watermark)
-    }
-}
-
-/// Takes records of a source through all that a relation does to them. False: it does not read the source.
-fn through(
-    relation: &Relation,
-    source: u16,
-    rows: &mut Rows,
-    verdicts: &mut Verdicts<'_>,
-) -> Result<bool, Error> {
-    let is_read = match &relation.node {
-        Node::Source(number) => *number == usize::from(source),
-        Node::Union(inputs) => {
-            let mut is_read = false;
-            for input in inputs {
-                is_read = is_read || through(input, source, rows, verdicts)?;
-            }
-            is_read
+        let mut reached = before.max(self.ahead(input.watermark));
+        self.root.give_up(before, reached, sink)?;
+        // What comes out of one join may wait in another one.
+        while input.finished
+            && let Some(end) = self.root.waits_until(reached)
+        {
+            reached = end;
+            self.root.give_up(before, reached, sink)?;
         }
-        Node::Join(_) => false,
-    };
-    if is_read {
-        stage::on_records(&relation.stages, rows, verdicts)?;
+        Ok(reached - self.hold)
     }
-    Ok(is_read)
-}
 
-fn joins(relation: &Relation) -> bool {
-    match &relation.node {
-        Node::Source(_) => false,
-        Node::Union(inputs) => inputs.iter().any(joins),
-        Node::Join(_) => true,
+    /// Takes the entries of joins out of stored ones, to be put back; the others are the operator's.
+    pub(super) fn claim(&mut self, row: StateRow) -> Result<Option<StateRow>, Error> {
+        if row.key.operator < JOIN {
+            return Ok(Some(row));
+        }
+        let is_of = |last: &StateRow| {
+            (last.key.operator, last.key.slice_end) == (row.key.operator, row.key.slice_end)
+        };
+        if self.restored.len() >= RESTORE_CHUNK || !self.restored.last().is_none_or(is_of) {
+            self.put_back()?;
+        }
+        self.restored.push(row);
+        Ok(None)
+    }
+
+    /// Puts back what was taken last.
+    pub(super) fn put_back(&mut self) -> Result<(), Error> {
+        let rows = std::mem::take(&mut self.restored);
+        let Some(first) = rows.first() else { return Ok(()) };
+        let (operator, slice_end) = (first.key.operator, first.key.slice_end);
+        if self.root.restore(operator, slice_end, &rows)? {
+            return Ok(());
+        }
+        let detail = format!("operator {operator} is not in the query");
+        Err(Error::State { window_end: slice_end, detail })
+    }
+
+    /// What changed since the last checkpoint: before and behind what the operator saved.
+    fn save(&mut self, output: &mut Output) -> Result<(), Error> {
+        let (mut gone, mut put) = (Vec::new(), Vec::new());
+        self.root.save(self.watermark, &mut gone, &mut put)?;
+        if !gone.is_empty() {
+            let is_drop = |change: &StateChange| matches!(change, StateChange::DropSlice { .. });
+            let drops = output.state.iter().take_while(|change| is_drop(change)).count();
+            output.state.splice(drops..drops, gone);
+        }
+        output.state.append(&mut put);
+        Ok(())
+    }
+
+    /// What the state amounts to, together with the windows and keys of the operator: slices of rows that
+    /// wait, and these rows.
+    pub(super) fn open(&self, (windows, keys): (usize, usize)) -> (usize, usize) {
+        let (slices, rows) = self.root.len();
+        (windows + slices, keys + rows)
     }
 }

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 pub(super) use self::text::{length, sql};
 use super::functions::{self, Bound};
-use crate::query::{FeatureQuery, Function, IntervalJoin, Node, Relation, Rolling, Shape, Window};
+use crate::query::{FeatureQuery, Function, IntervalJoin, JoinKind, Node, Relation, Rolling, Shape, Window};
 use crate::time::Span;
 
 /// A feature query in words.
@@ -212,13 +212,17 @@ fn joined(relation: &Relation, state: &mut Vec<ExplainedState>) {
 }
 
 fn sides(join: &IntervalJoin) -> [ExplainedState; 2] {
-    let side = |name: &str, rows: &Relation, reach: Span| ExplainedState {
+    let side = |name: &str, rows: &Relation, reach: Span, alone: &str| ExplainedState {
         of: format!("{name} rows of the join"),
         types: columns(&rows.schema).into_iter().map(|column| column.data_type).collect(),
-        kept: format!("each, until the watermark is {} past its time", length(reach)),
+        kept: format!("each, until the watermark is {} past its time{alone}", length(reach)),
         bound: ROWS.to_owned(),
     };
-    [side("left", &join.left, join.left_reach()), side("right", &join.right, join.right_reach())]
+    let alone = match join.kind {
+        JoinKind::Inner => "",
+        JoinKind::Left => "; one without a partner comes out then",
+    };
+    [side("left", &join.left, join.left_reach(), alone), side("right", &join.right, join.right_reach(), "")]
 }
 
 fn gcd(a: Span, b: Span) -> Span {

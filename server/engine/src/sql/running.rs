@@ -6,7 +6,11 @@ use crate::query::{FeatureQuery, Node, Relation, Shape, Window};
 /// Refuses a query that the engine cannot run yet.
 pub(super) fn check(query: &FeatureQuery) -> Result<(), Error> {
     let waiting = [
-        (reads(&query.input, |node| matches!(node, Node::Join(_))), "JOIN", ONE_STREAM),
+        (
+            matches!(query.shape, Shape::Rolling(_)) && joins(&query.input),
+            "OVER behind a JOIN",
+            "a window over the join: FROM TUMBLE((SELECT … FROM a JOIN b ON …), DESCRIPTOR(ts), …) GROUP BY key, window_end",
+        ),
         (
             reads_window(query, |w| matches!(w, Window::Hop { .. } | Window::Cumulate { .. })),
             "a column of a window that overlaps others, read before the aggregate",
@@ -24,18 +28,15 @@ pub(super) fn check(query: &FeatureQuery) -> Result<(), Error> {
     }
 }
 
-const ONE_STREAM: &str = "UNION ALL of streams, or join feature groups in a feature view";
 const AFTER: &str =
     "read window_start and window_end after it, in the SELECT list or in HAVING; or use TUMBLE";
 
-/// Whether a relation, or one that it is made of, has such a node.
-fn reads(relation: &Relation, is: fn(&Node) -> bool) -> bool {
-    is(&relation.node)
-        || match &relation.node {
-            Node::Source(_) => false,
-            Node::Union(inputs) => inputs.iter().any(|input| reads(input, is)),
-            Node::Join(join) => reads(&join.left, is) || reads(&join.right, is),
-        }
+fn joins(relation: &Relation) -> bool {
+    match &relation.node {
+        Node::Source(_) => false,
+        Node::Union(inputs) => inputs.iter().any(joins),
+        Node::Join(_) => true,
+    }
 }
 
 /// Whether what a record becomes depends on which window it is taken into, of windows that it says nothing
@@ -58,8 +59,8 @@ mod tests {
     /// What waits for its operator is refused by name when a group is created.
     #[test]
     fn what_does_not_run_yet_is_refused_by_name() {
-        let join = "SELECT user_id, COUNT(*) AS n FROM TUMBLE((SELECT c.user_id, ts FROM clicks c JOIN impressions i ON c.user_id = i.user_id AND ts = event_time), DESCRIPTOR(ts), INTERVAL '1' DAY) GROUP BY user_id, window_end";
-        assert_eq!(plan(join, &streams()).unwrap_err().construct, "JOIN");
+        let over = "SELECT i.user_id, COUNT(*) OVER (PARTITION BY i.user_id ORDER BY i.event_time RANGE INTERVAL '1' DAY PRECEDING) AS n FROM impressions i JOIN clicks c ON c.impr_id = i.impr_id AND c.ts = i.event_time";
+        assert_eq!(plan(over, &streams()).unwrap_err().construct, "OVER behind a JOIN");
         let hop = "FROM HOP(clicks, DESCRIPTOR(ts), INTERVAL '1' DAY, INTERVAL '2' DAYS)";
         for list in ["COUNT(*) FILTER (WHERE window_end > ts) AS n", "MAX(window_start) AS n"] {
             let sql = format!("SELECT user_id, {list} {hop} GROUP BY user_id, window_end");

@@ -291,7 +291,9 @@ fn described(output: &Output, texts: &BTreeMap<RecordId, String>) -> Vec<String>
     assert_eq!(sum(|c| c.late) as usize, output.late.len());
     assert_eq!(sum(|c| c.quarantined) as usize, output.rejected.len());
     let (filtered, superseded) = (sum(|c| c.filtered), sum(|c| c.superseded));
-    for (word, count) in [("filtered", filtered), ("superseded", superseded), ("nulled", output.nulled)] {
+    for (word, count) in
+        [("filtered", filtered), ("superseded", superseded), ("nulled", output.nulled), ("lost", output.lost)]
+    {
         if count > 0 {
             lines.push(format!("{word} {count}"));
         }

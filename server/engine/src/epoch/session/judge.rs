@@ -67,6 +67,7 @@ impl Sessionized {
             if is_taken {
                 continue;
             }
+            output.lost += u64::from(doubtful.record.is_none());
             if let Some(is_late) = is_late.get_mut(doubtful.batch).and_then(|b| b.get_mut(doubtful.row)) {
                 *is_late = true;
             }

@@ -386,6 +386,7 @@ fn same(output: &Output) -> Output {
         closed_to: output.closed_to,
         cursor: output.cursor.clone(),
         nulled: output.nulled,
+        lost: output.lost,
     }
 }
 

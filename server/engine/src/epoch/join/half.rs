@@ -1,0 +1,229 @@
+//! One side of a join: which rows it takes, and their durable form.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, TimestampMicrosecondArray};
+use arrow::datatypes::{DataType, SchemaRef, TimestampMicrosecondType};
+use datafusion::error::DataFusionError;
+use datafusion::physical_expr::PhysicalExpr;
+
+use super::Side;
+use crate::epoch::evaluate::column;
+use crate::epoch::records::{Rows, Verdicts};
+use crate::epoch::{Error, Reason, RecordId, stage};
+use crate::join::{Arrivals, Buffer, Keys};
+use crate::key;
+use crate::query::Relation;
+use crate::state::{JOIN, StateChange, StateKey, StateRow, codec};
+use crate::time::{Micros, Span};
+
+/// Entries written at a time.
+const SAVED: usize = 1 << 16;
+/// Bytes of a record in the key of an entry.
+const RECORD: usize = 14;
+
+/// One side.
+pub(super) struct Half {
+    /// Its number in [`StateKey::operator`].
+    pub(super) operator: u16,
+    /// A row is taken, and waits, while the watermark is not further than this past its time.
+    pub(super) reach: Span,
+    /// How many records a row is made of.
+    pub(super) width: usize,
+    /// Rows whose key equals nothing wait, too: they come out alone.
+    pub(super) keeps_all: bool,
+    pub(super) buffer: Buffer,
+    keys: Vec<Arc<dyn PhysicalExpr>>,
+    key_types: Vec<DataType>,
+    /// Position of the event time.
+    time: usize,
+    schema: SchemaRef,
+    /// What an entry holds: whether the row has found a partner, then its columns.
+    state: Vec<codec::Column>,
+    /// Slices that are gone, but whose entries still lie in the store: until the next checkpoint.
+    dropped: Vec<Micros>,
+}
+
+/// The number of one side of a join in [`StateKey::operator`].
+pub(super) fn operator(join: u16, side: Side) -> u16 {
+    JOIN + 2 * join + u16::from(side == Side::Right)
+}
+
+impl Half {
+    pub(super) fn new(
+        relation: &Relation,
+        keys: Vec<Arc<dyn PhysicalExpr>>,
+        time: usize,
+        reach: Span,
+        width: usize,
+    ) -> Result<Self, Error> {
+        let schema = Arc::clone(&relation.schema);
+        let key_types = keys.iter().map(|key| key.data_type(&schema)).collect::<Result<_, _>>()?;
+        let columns = schema.fields().iter().map(|field| codec::Column::plain(field.data_type().clone()));
+        let state: Vec<_> = [codec::Column::plain(DataType::Boolean)].into_iter().chain(columns).collect();
+        codec::decode(&state, std::iter::empty()).map_err(|e| Error::Contract(e.to_string()))?;
+        Ok(Self {
+            operator: JOIN,
+            reach,
+            width,
+            keeps_all: false,
+            buffer: Buffer::new(reach, width),
+            keys,
+            key_types,
+            time,
+            schema,
+            state,
+            dropped: Vec::new(),
+        })
+    }
+
+    pub(super) fn key_types(&self) -> &[DataType] {
+        &self.key_types
+    }
+
+    /// How many columns its rows have.
+    pub(super) fn columns(&self) -> usize {
+        self.schema.fields().len()
+    }
+
+    /// Null times and failing keys, then lateness; leaves the keys with the rows.
+    pub(super) fn judge(
+        &self,
+        rows: &mut Rows,
+        verdicts: &mut Verdicts<'_>,
+        watermark: Micros,
+    ) -> Result<(), Error> {
+        let times = self.times(&rows.batch)?;
+        if times.null_count() > 0 {
+            rows.remove(
+                |row| times.is_null(row),
+                |at| verdicts.reject(at, Reason::NoEventTime, "the event time is null".into()),
+            )?;
+        }
+        let Some(keys) = rows.evaluate(verdicts, &|batch| self.evaluate(batch))? else { return Ok(()) };
+        rows.keys = keys;
+        let times = self.times(&rows.batch)?;
+        let kept = (watermark - self.reach).0;
+        // Where the earliest is not late, none is.
+        if arrow::compute::min(&times).is_some_and(|least| least < kept) {
+            rows.remove(
+                |row| times.values().get(row).is_some_and(|time| *time < kept),
+                |at| verdicts.late(at),
+            )?;
+        }
+        Ok(())
+    }
+
+    /// Rows whose key equals nothing have no partner, and need not wait for one.
+    pub(super) fn leave_out_nulls(&self, rows: &mut Rows) -> Result<(), Error> {
+        if self.keeps_all {
+            return Ok(());
+        }
+        for key in 0..self.keys.len() {
+            let nulls = rows.keys.get(key).and_then(|key| key.logical_nulls());
+            if let Some(nulls) = nulls.filter(|nulls| nulls.null_count() > 0) {
+                rows.remove(|row| nulls.is_null(row), |_| {})?;
+            }
+        }
+        Ok(())
+    }
+
+    fn evaluate(&self, batch: &RecordBatch) -> Result<Vec<ArrayRef>, DataFusionError> {
+        self.keys.iter().map(|key| column(key.as_ref(), batch)).collect()
+    }
+
+    /// The event times of rows.
+    pub(super) fn times(&self, rows: &RecordBatch) -> Result<TimestampMicrosecondArray, Error> {
+        let times = rows.columns().get(self.time);
+        let typed = times.and_then(|times| times.as_primitive_opt::<TimestampMicrosecondType>());
+        typed.cloned().ok_or_else(|| Error::Contract(format!("no event times in column {}", self.time)))
+    }
+
+    /// Lets go of what is out of reach.
+    pub(super) fn retire(&mut self, watermark: Micros) {
+        self.buffer.retire(watermark - self.reach, &mut self.dropped);
+    }
+
+    /// What changed since the last checkpoint: slices that are gone, and rows that still wait, sorted by
+    /// the keys of their entries.
+    pub(super) fn save(
+        &mut self,
+        watermark: Micros,
+        gone: &mut Vec<StateChange>,
+        put: &mut Vec<StateChange>,
+    ) -> Result<(), Error> {
+        let operator = self.operator;
+        let dropped = self.dropped.drain(..);
+        gone.extend(dropped.map(|slice_end| StateChange::DropSlice { operator, slice_end }));
+        for place in 0..self.buffer.slices().len() {
+            let unsaved = self.buffer.take_unsaved(place, watermark - self.reach);
+            let Some(slice) = self.buffer.slices().get(place) else { continue };
+            let entry = |row: u32| {
+                let mut key = slice.key(row).to_vec();
+                let key_group = key::key_group(&key);
+                slice.records(row).iter().for_each(|record| put_record(*record, &mut key));
+                (key_group, key, row)
+            };
+            let mut entries: Vec<(u8, Vec<u8>, u32)> = unsaved.into_iter().map(entry).collect();
+            entries.sort_unstable();
+            put.reserve(entries.len());
+            let mut entries = entries.into_iter().peekable();
+            while entries.peek().is_some() {
+                let chunk: Vec<_> = entries.by_ref().take(SAVED).collect();
+                let rows = chunk.iter().map(|(.., row)| (place as u32, *row));
+                let columns = self.buffer.columns(rows, self.columns()).map_err(DataFusionError::from)?;
+                let matched = chunk.iter().map(|(.., row)| Some(slice.is_matched(*row)));
+                let matched: ArrayRef = Arc::new(matched.collect::<BooleanArray>());
+                let values =
+                    codec::encode(self.state.iter().zip([matched].iter().chain(&columns)), chunk.len());
+                let values = values.map_err(|e| Error::Contract(e.to_string()))?;
+                for (row, (key_group, key, _)) in chunk.into_iter().enumerate() {
+                    let key = StateKey { operator, slice_end: slice.end, key_group, key };
+                    put.push(StateChange::Put(StateRow { key, value: values.value(row).to_vec() }));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts stored rows of one slice back.
+    pub(super) fn restore(&mut self, slice_end: Micros, rows: &[StateRow]) -> Result<(), Error> {
+        let refuse = |detail: String| Error::State { window_end: slice_end, detail };
+        let values = rows.iter().map(|row| row.value.as_slice());
+        let columns = codec::decode(&self.state, values).map_err(|e| refuse(e.to_string()))?;
+        let Some((matched, columns)) = columns.split_first() else { return Ok(()) };
+        let batch = stage::batch(&self.schema, columns.to_vec(), rows.len())?;
+        let times = self.times(&batch)?;
+        let keys = Keys::new(&self.evaluate(&batch)?, rows.len()).map_err(|e| refuse(e.to_string()))?;
+        let mut records = Vec::with_capacity(rows.len() * self.width);
+        for row in rows {
+            let start = row.key.key.len().checked_sub(self.width * RECORD);
+            let bytes = start.and_then(|start| row.key.key.get(start..)).unwrap_or_default();
+            records.extend(bytes.chunks_exact(RECORD).filter_map(record));
+        }
+        if records.len() != rows.len() * self.width {
+            return Err(refuse("a row of the join does not say what it is made of".into()));
+        }
+        let matched: Vec<bool> = matched.as_boolean().iter().map(|matched| matched == Some(true)).collect();
+        let rows = Arrivals { batch, keys: &keys, times: times.values(), matched: &matched, records };
+        Ok(self.buffer.restore(slice_end, rows).map_err(DataFusionError::from)?)
+    }
+}
+
+/// Source, partition and offset, so that bytes order as they do.
+fn put_record(record: RecordId, out: &mut Vec<u8>) {
+    out.extend_from_slice(&record.source.to_be_bytes());
+    out.extend_from_slice(&record.partition.to_be_bytes());
+    out.extend_from_slice(&(record.offset ^ i64::MIN).to_be_bytes());
+}
+
+fn record(bytes: &[u8]) -> Option<RecordId> {
+    let (source, rest) = bytes.split_first_chunk()?;
+    let (partition, rest) = rest.split_first_chunk()?;
+    let (offset, _) = rest.split_first_chunk()?;
+    Some(RecordId {
+        source: u16::from_be_bytes(*source),
+        partition: u32::from_be_bytes(*partition),
+        offset: i64::from_be_bytes(*offset) ^ i64::MIN,
+    })
+}

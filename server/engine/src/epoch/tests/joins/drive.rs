@@ -1,0 +1,115 @@
+//! An engine with joins, driven as a pipeline drives it.
+
+use std::collections::BTreeMap;
+
+use super::super::super::*;
+use super::{Definition, Epochs, Event, SECOND, STREAMS, query, rows};
+use crate::state::StateKey;
+
+/// How an engine is treated.
+pub(super) struct Treatment<'t> {
+    /// Rows of a batch at most.
+    pub(super) chunk: usize,
+    /// Restored before this epoch?
+    pub(super) restart: &'t dyn Fn(usize) -> bool,
+    /// A checkpoint in this epoch?
+    pub(super) checkpoint: &'t dyn Fn(usize) -> bool,
+}
+
+pub(super) const PLAIN: Treatment<'_> =
+    Treatment { chunk: usize::MAX, restart: &|_| false, checkpoint: &|_| true };
+
+/// What an epoch was given, to be given once more.
+struct Given {
+    batches: Vec<SourceBatch>,
+    watermark: Micros,
+    checkpoint: bool,
+}
+
+impl Given {
+    fn apply(&self, engine: &mut Engine) -> Output {
+        let input = Input {
+            batches: &self.batches,
+            deletes: &[],
+            watermark: self.watermark,
+            finished: false,
+            cursor: None,
+            max_rows: usize::MAX,
+            checkpoint: self.checkpoint,
+        };
+        engine.apply(&input).unwrap()
+    }
+}
+
+/// Runs the epochs; nothing may be left at the end.
+pub(super) fn run(definition: &Definition, epochs: &Epochs, how: &Treatment<'_>) -> Vec<Output> {
+    let query = query(&definition.sql());
+    let mut next = BTreeMap::new();
+    let mut stored: BTreeMap<StateKey, Vec<u8>> = BTreeMap::new();
+    let mut stored_at = Micros::MIN;
+    let mut since: Vec<Given> = Vec::new();
+    let restore = |stored: &BTreeMap<StateKey, Vec<u8>>, at| {
+        let rows = stored.iter().map(|(k, v)| StateRow { key: k.clone(), value: v.clone() });
+        Engine::restore(query.clone(), Emission::default(), at, rows).unwrap()
+    };
+    let mut engine = restore(&stored, stored_at);
+    let mut outputs = Vec::new();
+    for (number, (events, watermark)) in epochs.iter().enumerate() {
+        if (how.restart)(number) {
+            engine = restore(&stored, stored_at);
+            for given in &since {
+                given.apply(&mut engine);
+            }
+        }
+        let mut batches = Vec::new();
+        for (source, of_query) in query.sources.iter().enumerate() {
+            let stream = STREAMS.iter().position(|name| *name == of_query.stream).unwrap();
+            for partition in 0..2 {
+                let own: Vec<&Event> =
+                    events.iter().filter(|e| (e.stream, e.partition) == (stream, partition)).collect();
+                for part in own.chunks(how.chunk) {
+                    let next = next.entry((source, partition)).or_insert(0_i64);
+                    let offsets = (*next..*next + part.len() as i64).collect();
+                    *next += part.len() as i64;
+                    let rows = rows(part, &of_query.columns);
+                    batches.push(SourceBatch { source: source as u16, partition, offsets, rows });
+                }
+            }
+        }
+        let checkpoint = (how.checkpoint)(number) || number + 1 == epochs.len();
+        let given = Given { batches, watermark: Micros(watermark * SECOND), checkpoint };
+        let output = given.apply(&mut engine);
+        assert_eq!(output.watermark, given.watermark);
+        if checkpoint {
+            store(&mut stored, &output);
+            stored_at = output.watermark;
+            since.clear();
+        } else {
+            assert_eq!(output.state, [], "state outside of a checkpoint");
+            since.push(given);
+        }
+        outputs.push(output);
+    }
+    assert!(stored.is_empty(), "rows that no partner can reach are left in the store");
+    assert_eq!(engine.open(), (0, 0));
+    outputs
+}
+
+/// Applies the changes, checking that they come sorted.
+fn store(stored: &mut BTreeMap<StateKey, Vec<u8>>, output: &Output) {
+    let mut last = None;
+    for change in &output.state {
+        match change {
+            StateChange::DropSlice { operator, slice_end } => {
+                assert!(last.is_none(), "slices are dropped first");
+                stored.retain(|k, _| (k.operator, k.slice_end) != (*operator, *slice_end));
+            }
+            StateChange::Delete(_) => unreachable!("rows that wait go with their slice"),
+            StateChange::Put(row) => {
+                assert!(last.as_ref().is_none_or(|l| *l < row.key), "puts come sorted, each once");
+                last = Some(row.key.clone());
+                stored.insert(row.key.clone(), row.value.clone());
+            }
+        }
+    }
+}

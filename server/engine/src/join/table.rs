@@ -1,0 +1,60 @@
+//! From the keys of a slice to the last row of each.
+
+use hashbrown::HashTable;
+
+/// No row.
+pub(crate) const NONE: u32 = u32::MAX;
+
+/// Distinct keys by number, each with the last row that has it.
+#[derive(Default)]
+pub(crate) struct Table {
+    /// Encoded keys one after the other.
+    bytes: Vec<u8>,
+    ends: Vec<usize>,
+    hashes: Vec<u64>,
+    last: Vec<u32>,
+    /// Key numbers. Nothing depends on the order of the table.
+    numbers: HashTable<u32>,
+}
+
+impl Table {
+    /// Makes `row` the last one of a key; the key's number, and the row that was the last one before.
+    pub(crate) fn insert(&mut self, key: &[u8], hash: u64, row: u32) -> (u32, u32) {
+        if let Some(number) = self.number(key, hash) {
+            let last = self.last.get_mut(number as usize);
+            return (number, last.map_or(NONE, |last| std::mem::replace(last, row)));
+        }
+        let number = self.add(key, hash, row);
+        let hashes = &self.hashes;
+        self.numbers.insert_unique(hash, number, |known| hashes.get(*known as usize).copied().unwrap_or(0));
+        (number, NONE)
+    }
+
+    /// A number for a key that is never found.
+    pub(crate) fn add(&mut self, key: &[u8], hash: u64, row: u32) -> u32 {
+        let number = self.last.len() as u32;
+        self.bytes.extend_from_slice(key);
+        self.ends.push(self.bytes.len());
+        self.hashes.push(hash);
+        self.last.push(row);
+        number
+    }
+
+    /// The last row of a key.
+    pub(crate) fn last(&self, key: &[u8], hash: u64) -> Option<u32> {
+        self.number(key, hash).and_then(|number| self.last.get(number as usize)).copied()
+    }
+
+    fn number(&self, key: &[u8], hash: u64) -> Option<u32> {
+        let same = |known: &u32| self.hashes.get(*known as usize) == Some(&hash) && self.key(*known) == key;
+        self.numbers.find(hash, same).copied()
+    }
+
+    /// The key of a number.
+    pub(crate) fn key(&self, number: u32) -> &[u8] {
+        let number = number as usize;
+        let start = number.checked_sub(1).and_then(|before| self.ends.get(before)).copied().unwrap_or(0);
+        let end = self.ends.get(number).copied().unwrap_or(start);
+        self.bytes.get(start..end).unwrap_or_default()
+    }
+}
