@@ -11,6 +11,8 @@ cargo clippy --locked --workspace --all-targets --quiet -- -D warnings
 "$bin/ruff" format --check --quiet client-py tests scripts examples
 (cd client-py && "$bin/mypy" --no-error-summary)
 "$bin/python" client-py/scripts/unasync.py --check
+unformatted=$(gofmt -l examples)
+[ -z "$unformatted" ] || { echo "gofmt: $unformatted"; exit 1; }
 for script in scripts/*.sh .ci/run; do bash -n "$script"; done
 "$bin/python" scripts/lint_crates.py
 "$bin/python" scripts/lint_docker.py

@@ -13,6 +13,7 @@ has_python() { python3 -c 'import sys, venv, ensurepip; sys.exit(sys.version_inf
 if command -v dpkg-query >/dev/null && command -v apt-get >/dev/null; then
   wanted=$build
   case $purpose in test | bench) wanted="$wanted $services" ;; esac
+  [ "$purpose" = test ] && wanted="$wanted golang-go" # a producer of examples/ctr_by_campaign
   if [ "$purpose" = test ] && ! browser=$(command -v chromium || command -v google-chrome); then
     # Ubuntu's chromium is a snap that containers cannot run: there Playwright's own is fetched (setup.sh).
     . /etc/os-release
@@ -24,6 +25,7 @@ if command -v dpkg-query >/dev/null && command -v apt-get >/dev/null; then
       python3-venv) has_python && continue ;;
       openjdk-17-jre-headless) java -version >/dev/null 2>&1 && continue ;;
       maven) command -v mvn >/dev/null && continue ;;
+      golang-go) command -v go >/dev/null && continue ;;
     esac
     dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'install ok installed' || missing="$missing $package"
   done
@@ -42,6 +44,7 @@ else
   missing=
   for tool in cc c++ make pkg-config clang; do command -v "$tool" >/dev/null || missing="$missing $tool"; done
   case $purpose in test | bench) for tool in java mvn; do command -v "$tool" >/dev/null || missing="$missing $tool"; done ;; esac
+  if [ "$purpose" = test ] && ! command -v go >/dev/null; then missing="$missing go"; fi
   [ -z "$missing" ] || die "These tools are missing; install them with the system's package manager:$missing"
 fi
 
