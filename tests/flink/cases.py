@@ -10,6 +10,8 @@ import millpond
 
 from examples.card_fraud import define as card_fraud
 from examples.card_fraud import produce as cards
+from examples.ctr_by_campaign import define as ctr_by_campaign
+from examples.ctr_by_campaign import produce as campaigns
 from examples.ctr_by_product import define as ctr_by_product
 from examples.ctr_by_product import produce as products
 from examples.ctr_by_user import define as ctr_by_user
@@ -97,6 +99,23 @@ REPLAYS = [
             )
         ],
         ["impressions", "clicks"],
+    ),
+    Replay(
+        ctr_by_campaign.define,
+        campaigns.events,
+        20,
+        600,
+        [
+            Case(
+                "ctr_by_campaign",
+                f"ctr_by_campaign_{kind}",
+                EXAMPLES / f"ctr_by_campaign/{kind}.sql",
+                "window_end",
+                True,
+            )
+            for kind in ("inner", "left")
+        ],
+        ["ad_impressions", "ad_clicks"],
     ),
     Replay(
         card_fraud.define,
