@@ -45,7 +45,7 @@ class Filter:
         """
         try:
             return table.filter(self.expression)
-        except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError) as error:
+        except pa.ArrowException as error:
             raise InvalidRequestError(
                 f"the filter on {', '.join(dict.fromkeys(self.columns))} cannot be applied: {error}",
                 hint="compare a column with a value of its type",

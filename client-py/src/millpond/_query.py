@@ -35,17 +35,20 @@ class _Join:
         return body
 
 
+@dataclass(frozen=True)
+class Reading:
+    """How a query is read: the arguments of `Query.read`."""
+
+    online: bool = False
+    dataframe_type: str = "default"
+    start_time: Instant | None = None
+    end_time: Instant | None = None
+
+
 class Source(Protocol):
     """The group that a query begins with, as far as reading it goes."""
 
-    def read_query(
-        self,
-        query: Query,
-        online: bool = False,
-        dataframe_type: str = "default",
-        start_time: Instant | None = None,
-        end_time: Instant | None = None,
-    ) -> Any:
+    def read_query(self, query: Query, how: Reading) -> Any:
         """A frame of the query's rows; of the asynchronous client an awaitable of it."""
 
 
@@ -146,9 +149,7 @@ class Query:
             raise _errors.UnsupportedError(
                 "this query has no group to read", hint="make it by group.select(…)"
             )
-        return self.source.read_query(
-            self, online=online, dataframe_type=dataframe_type, start_time=start_time, end_time=end_time
-        )
+        return self.source.read_query(self, Reading(online, dataframe_type, start_time, end_time))
 
     def show(self, n: int, online: bool = False) -> Any:
         """The first `n` rows that `read` gives."""

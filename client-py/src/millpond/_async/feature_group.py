@@ -12,7 +12,7 @@ from typing import Any
 from .. import _errors, _frames, _types
 from .._filter import Filter
 from .._models import Column, Json, Status
-from .._query import Query
+from .._query import Query, Reading
 from .._time import Instant, parse, rfc3339
 from .stream import AsyncStream
 from .transport import ARROW, AsyncTransport
@@ -235,19 +235,12 @@ class AsyncFeatureGroup:
         """
         del read_options
         query = Query((self.name, self.version)).as_of(wallclock_time)
-        return await self.read_query(query, online, dataframe_type, start_time, end_time)
+        return await self.read_query(query, Reading(online, dataframe_type, start_time, end_time))
 
-    async def read_query(
-        self,
-        query: Query,
-        online: bool = False,
-        dataframe_type: str = "default",
-        start_time: Instant | None = None,
-        end_time: Instant | None = None,
-    ) -> Any:
+    async def read_query(self, query: Query, how: Reading) -> Any:
         """What `query.read(…)` returns, of a query over this group alone."""
-        if online:
-            given = (query.wallclock_time, query.exclude_until, start_time, end_time)
+        if how.online:
+            given = (query.wallclock_time, query.exclude_until, how.start_time, how.end_time)
             if given != (None,) * len(given):
                 raise _errors.UnsupportedError(
                     "the online store has the newest rows only", hint="read the history: online=False"
@@ -255,8 +248,8 @@ class AsyncFeatureGroup:
             rows = await self.rows()
             table = query.of(_frames.to_arrow(rows)) if rows else _frames.to_arrow(rows)
         else:
-            table = query.of(await self.history(start_time, end_time, dataframe_type="arrow"))
-        return _frames.from_arrow(table, dataframe_type)
+            table = query.of(await self.history(how.start_time, how.end_time, dataframe_type="arrow"))
+        return _frames.from_arrow(table, how.dataframe_type)
 
     async def history(
         self,

@@ -13,7 +13,7 @@ from typing import Any
 from .. import _errors, _frames, _types
 from .._filter import Filter
 from .._models import Column, Json, Status
-from .._query import Query
+from .._query import Query, Reading
 from .._time import Instant, parse, rfc3339
 from .stream import Stream
 from .transport import ARROW, Transport
@@ -236,19 +236,12 @@ class FeatureGroup:
         """
         del read_options
         query = Query((self.name, self.version)).as_of(wallclock_time)
-        return self.read_query(query, online, dataframe_type, start_time, end_time)
+        return self.read_query(query, Reading(online, dataframe_type, start_time, end_time))
 
-    def read_query(
-        self,
-        query: Query,
-        online: bool = False,
-        dataframe_type: str = "default",
-        start_time: Instant | None = None,
-        end_time: Instant | None = None,
-    ) -> Any:
+    def read_query(self, query: Query, how: Reading) -> Any:
         """What `query.read(…)` returns, of a query over this group alone."""
-        if online:
-            given = (query.wallclock_time, query.exclude_until, start_time, end_time)
+        if how.online:
+            given = (query.wallclock_time, query.exclude_until, how.start_time, how.end_time)
             if given != (None,) * len(given):
                 raise _errors.UnsupportedError(
                     "the online store has the newest rows only", hint="read the history: online=False"
@@ -256,8 +249,8 @@ class FeatureGroup:
             rows = self.rows()
             table = query.of(_frames.to_arrow(rows)) if rows else _frames.to_arrow(rows)
         else:
-            table = query.of(self.history(start_time, end_time, dataframe_type="arrow"))
-        return _frames.from_arrow(table, dataframe_type)
+            table = query.of(self.history(how.start_time, how.end_time, dataframe_type="arrow"))
+        return _frames.from_arrow(table, how.dataframe_type)
 
     def history(
         self,
