@@ -16,6 +16,7 @@
 //! timestamp in another unit is converted, never reinterpreted; a decimal of another precision or
 //! scale is refused.
 
+mod batch;
 mod canonical;
 mod column;
 mod compat;

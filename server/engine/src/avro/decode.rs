@@ -3,16 +3,16 @@
 use std::fmt;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
+use arrow::array::RecordBatch;
 use arrow::datatypes::{Schema, SchemaRef};
 
-use super::MAX_BODY;
 use super::column::{self, Column};
 use super::fault::Fault;
 use super::op::Run;
 use super::reader::ReaderSchema;
 use super::resolve::{Resolution, layout};
 use super::wire::Cursor;
+use super::{MAX_BODY, batch};
 
 /// Builds the columns of one batch. Nothing is allocated per record but the columns' own growth.
 pub struct Decoder {
@@ -111,15 +111,7 @@ impl Decoder {
     /// Takes the rows as a batch: the reader's Arrow schema projected, but with a nullable event time.
     pub fn finish(&mut self) -> RecordBatch {
         let rows = std::mem::take(&mut self.rows);
-        let arrays: Result<Vec<ArrayRef>, _> =
-            self.roots.iter().map(|root| column::finish(&mut self.columns, *root)).collect();
-        let options = RecordBatchOptions::new().with_row_count(Some(rows));
-        arrays
-            .and_then(|arrays| RecordBatch::try_new_with_options(self.schema.clone(), arrays, &options))
-            .unwrap_or_else(|error| {
-                // The builders are made from the same types as the schema and grow in step.
-                unreachable!("column builders out of step with their schema: {error}")
-            })
+        batch::take(&mut self.columns, &self.roots, rows, &self.schema, |arrays| arrays)
     }
 }
 

@@ -9,18 +9,17 @@ use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
+use arrow::array::RecordBatch;
 use arrow::datatypes::{Schema, SchemaRef};
 use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::MAX_BODY;
 use super::column::{self, Column};
 use super::fault::Fault;
 use super::reader::ReaderSchema;
-use super::scalar;
 use super::types::{Field, Kind, Type};
+use super::{MAX_BODY, batch, scalar};
 
 /// Builds the columns of one batch from JSON texts.
 pub struct JsonDecoder {
@@ -152,18 +151,9 @@ impl JsonDecoder {
     /// Takes the rows as a batch: the reader's Arrow schema projected, but with a nullable event time.
     pub fn finish(&mut self) -> RecordBatch {
         let rows = std::mem::take(&mut self.rows);
-        let arrays: Result<Vec<ArrayRef>, _> =
-            self.roots.iter().map(|root| column::finish(&mut self.columns, *root)).collect();
-        let options = RecordBatchOptions::new().with_row_count(Some(rows));
-        arrays
-            .and_then(|arrays| {
-                let wanted = self.wanted.iter().filter_map(|at| arrays.get(*at).cloned()).collect();
-                RecordBatch::try_new_with_options(self.schema.clone(), wanted, &options)
-            })
-            .unwrap_or_else(|error| {
-                // The builders are made from the same types as the schema and grow in step.
-                unreachable!("column builders out of step with their schema: {error}")
-            })
+        batch::take(&mut self.columns, &self.roots, rows, &self.schema, |arrays| {
+            self.wanted.iter().filter_map(|at| arrays.get(*at).cloned()).collect()
+        })
     }
 }
 
