@@ -109,10 +109,13 @@ class Accounting:
     """What became of the records that a feature group has read; `balanced` says that the sum is right.
 
     read = applied + late + filtered + quarantined + tombstones + heartbeats + superseded
+
+    A group that mentions the stream twice reads it twice: `source` says which of its sources this is, from 0.
     """
 
     feature_group: str
     version: int
+    source: int
     read: int
     applied: int
     late: int
@@ -129,6 +132,7 @@ class Accounting:
         return cls(
             raw["name"],
             raw["version"],
+            int(raw.get("source", 0)),
             raw["read"],
             raw["applied"],
             raw["late"],

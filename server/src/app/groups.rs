@@ -142,13 +142,13 @@ impl App {
         time: TimeMode,
     ) -> Result<FeatureGroup, Error> {
         let start = start(spec.start.as_deref())?;
-        let mut sources = Vec::with_capacity(streams.len());
+        let mut sources: Vec<GroupSource> = Vec::with_capacity(streams.len());
         for stream in streams {
-            // A group that exists keeps the schema and the offsets that it was created with.
-            if let Some(source) =
-                existing.and_then(|g| g.def.sources.iter().find(|s| s.stream == stream.def.id))
-            {
-                sources.push(source.clone());
+            // A group that exists keeps the schema and the offsets that it was created with; a stream that is
+            // mentioned twice begins and ends at the same offsets for both, whatever is appended meanwhile.
+            let kept = existing.map_or(&[][..], |g| &g.def.sources);
+            if let Some(source) = kept.iter().chain(&sources).find(|s| s.stream == stream.def.id).cloned() {
+                sources.push(source);
                 continue;
             }
             let end = self.offsets(stream, log::At::End).await?;

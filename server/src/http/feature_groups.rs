@@ -73,7 +73,7 @@ pub struct GroupBody {
     sinks: Vec<SinkBody>,
 }
 
-/// A stream that a group reads.
+/// A stream that a group reads, once for each mention.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Source {
     stream: String,
@@ -171,8 +171,9 @@ impl GroupBody {
     pub fn new(app: &App, entry: &GroupEntry) -> Self {
         let def = &entry.def;
         let pipeline = app.pipelines.status(def.id);
-        let sources = def.sources.iter().map(|source| {
-            let at = pipeline.as_ref().and_then(|p| p.sources.iter().find(|s| s.stream == source.stream));
+        let sources = def.sources.iter().enumerate().map(|(index, source)| {
+            // By place: a stream may be mentioned more than once, and each mention stands where it stands.
+            let at = pipeline.as_ref().and_then(|p| p.sources.get(index));
             Source {
                 stream: source.name.to_string(),
                 start: source.start.clone(),
@@ -360,8 +361,11 @@ pub fn bad_token(error: &BadToken) -> Error {
 }
 
 async fn ends(app: &App, entry: &GroupEntry) -> Result<Vec<Position>, Error> {
-    let mut positions = Vec::with_capacity(entry.def.sources.len());
+    let mut positions: Vec<Position> = Vec::with_capacity(entry.def.sources.len());
     for stream in app.catalog.snapshot().sources(&entry.def)? {
+        if positions.iter().any(|p| p.stream == stream.def.uuid) {
+            continue;
+        }
         positions.push(Position { stream: stream.def.uuid, offsets: app.log_ends(&stream).await? });
     }
     Ok(positions)

@@ -12,7 +12,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::Error;
 use super::extract::{Json, Path, Query};
 use crate::app::App;
-use crate::catalog::{GroupId, StreamEntry};
+use crate::catalog::{GroupEntry, GroupId, StreamEntry, StreamId};
 use crate::store::commit::Accounting;
 
 /// A page of a list.
@@ -121,7 +121,12 @@ pub async fn list(
 fn by_reason(app: &App, stream: &StreamEntry) -> Result<BTreeMap<String, u64>, Error> {
     let mut counts = BTreeMap::new();
     for group in app.catalog.snapshot().groups_of(stream.def.id) {
-        for (reason, n) in app.store.quarantine_counts(group.def.id)? {
+        let mentions: Vec<u16> = mentions(group, stream.def.id).collect();
+        let reasons = match mentions[..] {
+            [source] => app.store.quarantine_counts_of(group.def.id, source)?,
+            _ => app.store.quarantine_reasons(stream.def.id, group.def.id)?.into_iter().collect(),
+        };
+        for (reason, n) in reasons {
             *counts.entry(word(reason)).or_default() += n;
         }
     }
@@ -146,6 +151,8 @@ pub struct AccountingBody {
 pub struct GroupAccount {
     name: String,
     version: u32,
+    /// Which of the group's sources this is, from 0: a group that mentions the stream twice reads it twice
+    source: u16,
     read: u64,
     applied: u64,
     late: u64,
@@ -161,7 +168,7 @@ pub struct GroupAccount {
 /// What became of every record
 #[utoipa::path(get, path = "/api/v1/streams/{stream}/accounting", tag = "streams", operation_id = "accounting",
     params(("stream" = String, Path, example = "docs_events")),
-    responses((status = 200, description = "One account for each feature group that reads the stream", body = AccountingBody)))]
+    responses((status = 200, description = "One account for each mention of the stream in a feature group", body = AccountingBody)))]
 pub async fn accounting(
     State(app): State<Arc<App>>,
     Path(name): Path<String>,
@@ -170,23 +177,33 @@ pub async fn accounting(
     let mut groups = Vec::new();
     for group in app.catalog.snapshot().groups_of(entry.def.id) {
         let totals = app.store.totals(group.def.id)?;
-        let source = group.def.sources.iter().position(|s| s.stream == entry.def.id).unwrap_or_default();
-        let sum = totals.get(&(source as u16)).copied().unwrap_or_default();
-        let Accounting { read, applied, late, filtered, quarantined, tombstones, heartbeats, superseded } =
-            sum;
-        groups.push(GroupAccount {
-            name: group.def.name.to_string(),
-            version: group.def.version,
-            read,
-            applied,
-            late,
-            filtered,
-            quarantined,
-            tombstones,
-            heartbeats,
-            superseded,
-            balanced: read == applied + late + filtered + quarantined + tombstones + heartbeats + superseded,
-        });
+        for source in mentions(group, entry.def.id) {
+            groups.push(account(group, source, totals.get(&source).copied().unwrap_or_default()));
+        }
     }
     Ok(Json(AccountingBody { groups }))
+}
+
+/// Which of a group's sources are the stream.
+fn mentions(group: &GroupEntry, stream: StreamId) -> impl Iterator<Item = u16> {
+    let sources = (0..).zip(&group.def.sources);
+    sources.filter(move |(_, source)| source.stream == stream).map(|(index, _)| index)
+}
+
+fn account(group: &GroupEntry, source: u16, sum: Accounting) -> GroupAccount {
+    let Accounting { read, applied, late, filtered, quarantined, tombstones, heartbeats, superseded } = sum;
+    GroupAccount {
+        name: group.def.name.to_string(),
+        version: group.def.version,
+        source,
+        read,
+        applied,
+        late,
+        filtered,
+        quarantined,
+        tombstones,
+        heartbeats,
+        superseded,
+        balanced: read == applied + late + filtered + quarantined + tombstones + heartbeats + superseded,
+    }
 }

@@ -48,9 +48,13 @@ impl Counters {
 
     fn shown(&self, sources: &[SourceStatus]) {
         for (source, status) in self.sources.iter().zip(sources) {
-            source.lag.set(i64::try_from(status.lag).unwrap_or(i64::MAX));
-            if status.watermark.0 > i64::MIN {
-                source.watermark.set(status.watermark.0 as f64 / 1e6);
+            // The mentions of one stream share their gauges: the one that is furthest behind counts.
+            let mentions = || sources.iter().filter(|s| s.stream == status.stream);
+            let lag = mentions().map(|s| s.lag).max().unwrap_or(status.lag);
+            let watermark = mentions().map(|s| s.watermark).min().unwrap_or(status.watermark);
+            source.lag.set(i64::try_from(lag).unwrap_or(i64::MAX));
+            if watermark.0 > i64::MIN {
+                source.watermark.set(watermark.0 as f64 / 1e6);
             }
         }
     }

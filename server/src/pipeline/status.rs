@@ -110,10 +110,11 @@ impl Status {
         self.sources.iter().map(|s| s.lag).sum()
     }
 
-    /// The next offset of a stream's partition; 0 where nothing is known.
+    /// The next offset of a stream's partition, of the mention that is furthest behind where the stream is
+    /// mentioned more than once; 0 where nothing is known.
     pub fn position(&self, stream: StreamId, partition: u32) -> i64 {
-        let source = self.sources.iter().find(|s| s.stream == stream);
-        source.and_then(|s| s.positions.get(partition as usize)).copied().unwrap_or(0)
+        let mentions = self.sources.iter().filter(|s| s.stream == stream);
+        mentions.map(|s| s.positions.get(partition as usize).copied().unwrap_or(0)).min().unwrap_or(0)
     }
 }
 

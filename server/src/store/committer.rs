@@ -93,7 +93,7 @@ fn encode<'s>(store: &'s Store, commit: &EpochCommit, state: &mut GroupState) ->
         // The state of an older release stands at its last epoch.
         record.checkpoint = Some(expected - 1);
     }
-    record.count(&commit.journal.counts, commit.quarantine.iter().map(|q| &q.reason));
+    record.count(&commit.journal.counts, commit.quarantine.iter());
     // A live commit ends a backfill: from here the store's clock is the group's.
     let modelled = match commit.availability {
         Availability::Live => None,

@@ -15,7 +15,7 @@ use millpond_engine::time::Micros;
 use serde::{Deserialize, Serialize};
 
 use super::bytes::{self, Bytes, VERSION};
-use super::commit::{Accounting, JournalEntry, PartitionKey, Position, Totals};
+use super::commit::{Accounting, JournalEntry, PartitionKey, Position, Quarantined, Totals};
 use super::db::{Batch, Db, Family, UNSTAMPED};
 use super::{Error, Store, keys};
 use crate::catalog::GroupId;
@@ -33,6 +33,9 @@ pub(super) struct GroupRecord {
     pub totals: Totals,
     /// Dead letters by reason.
     pub quarantined: BTreeMap<String, u64>,
+    /// Those of them that are of another source than the first.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub quarantined_of: BTreeMap<u16, BTreeMap<String, u64>>,
     /// The last epoch that wrote the durable state. `None`: the last epoch did, as all of the first releases did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checkpoint: Option<u64>,
@@ -48,13 +51,32 @@ fn is_zero(n: &u64) -> bool {
 
 impl GroupRecord {
     /// Adds one epoch's counts.
-    pub fn count<'r>(&mut self, counts: &[Accounting], reasons: impl Iterator<Item = &'r Reason>) {
+    pub fn count<'q>(&mut self, counts: &[Accounting], letters: impl Iterator<Item = &'q Quarantined>) {
         for (source, c) in counts.iter().enumerate() {
             self.totals.entry(source as u16).or_default().add(c);
         }
-        for reason in reasons {
-            *self.quarantined.entry(reason_name(*reason)).or_default() += 1;
+        for letter in letters {
+            let (source, reason) = (letter.partition.source, reason_name(letter.reason));
+            if source > 0 {
+                *self.quarantined_of.entry(source).or_default().entry(reason.clone()).or_default() += 1;
+            }
+            *self.quarantined.entry(reason).or_default() += 1;
         }
+    }
+
+    /// Dead letters of one source by reason.
+    fn letters_of(&self, source: u16) -> BTreeMap<String, u64> {
+        if source > 0 {
+            return self.quarantined_of.get(&source).cloned().unwrap_or_default();
+        }
+        let mut first = self.quarantined.clone();
+        for (reason, n) in self.quarantined_of.values().flatten() {
+            if let Some(all) = first.get_mut(reason) {
+                *all = all.saturating_sub(*n);
+            }
+        }
+        first.retain(|_, n| *n > 0);
+        first
     }
 }
 
@@ -167,6 +189,12 @@ impl Store {
         state.record.quarantined.iter().map(|(name, n)| Ok((reason_of(name)?, *n))).collect()
     }
 
+    /// The same of one of its sources.
+    pub fn quarantine_counts_of(&self, group: GroupId, source: u16) -> Result<Vec<(Reason, u64)>, Error> {
+        let counts = self.group(group)?.lock().record.letters_of(source);
+        counts.into_iter().map(|(name, n)| Ok((reason_of(&name)?, n))).collect()
+    }
+
     /// The durable state of a pipeline, in the order (operator, slice end, key group, key).
     pub fn state(&self, group: GroupId) -> Result<impl Iterator<Item = Result<StateRow, Error>> + '_, Error> {
         let scan = self.db.scan(Family::State, &keys::number(group.0), None)?;
@@ -239,10 +267,26 @@ mod tests {
         let mut record =
             GroupRecord { epoch: 2, sequence: 5, clock: Some(Micros(7)), ..GroupRecord::default() };
         let counts = Accounting { read: 1, quarantined: 1, ..Accounting::default() };
-        record.count(&[counts], [Reason::BadFrame].iter());
-        record.count(&[counts], [Reason::BadFrame].iter());
+        let letter = |source| Quarantined {
+            partition: PartitionKey { source, partition: 0 },
+            offset: 0,
+            reason: Reason::BadFrame,
+            detail: String::new(),
+            key: None,
+            value: None,
+        };
+        record.count(&[counts], [letter(0)].iter());
+        record.count(&[counts], [letter(0)].iter());
         let golden = br#"{"epoch":2,"sequence":5,"clock":7,"totals":{"0":{"read":2,"applied":0,"late":0,"filtered":0,"quarantined":2,"tombstones":0,"heartbeats":0,"superseded":0}},"quarantined":{"bad_frame":2}}"#;
         assert_eq!(bytes::json("meta", &record).unwrap(), [&[1], &golden[..]].concat());
         assert_eq!(bytes::from_json::<GroupRecord>("meta", &[&[1], &golden[..]].concat()).unwrap(), record);
+
+        // Of several sources: what is not of the others is of the first.
+        record.count(&[counts], [letter(2), letter(0), letter(2)].iter());
+        let counts = |source| record.letters_of(source).into_values().collect::<Vec<_>>();
+        assert_eq!((counts(0), counts(1), counts(2)), (vec![3], vec![], vec![2]));
+        let value = bytes::json("meta", &record).unwrap();
+        assert!(String::from_utf8_lossy(&value).contains(r#""quarantined_of":{"2":{"bad_frame":2}}"#));
+        assert_eq!(bytes::from_json::<GroupRecord>("meta", &value).unwrap(), record);
     }
 }

@@ -5,6 +5,10 @@
 //! late         version u8 · source u16 · partition u32 · offset i64 · value
 //! ```
 
+use std::collections::HashMap;
+
+use millpond_engine::epoch::Reason;
+
 use super::bytes::{Bytes, VERSION, put_sized};
 use super::commit::{LateRecord, PartitionKey, Quarantined};
 use super::db::Family;
@@ -45,6 +49,13 @@ pub(super) fn encode(q: &Quarantined) -> Vec<u8> {
     put_sized(&mut out, q.key.as_deref().unwrap_or_default());
     put_sized(&mut out, q.value.as_deref().unwrap_or_default());
     out
+}
+
+/// The reason alone.
+fn reason(value: &[u8]) -> Result<Reason, Error> {
+    let mut b = Bytes::open("quarantine", value)?;
+    b.take(3)?; // source and what is present
+    reason_of(&String::from_utf8_lossy(b.sized()?))
 }
 
 fn decode(key: &[u8], value: &[u8]) -> Result<DeadLetter, Error> {
@@ -107,6 +118,23 @@ impl Store {
             .collect()
     }
 
+    /// A pipeline's dead letters of a stream by reason, by looking at each: a record that two of its
+    /// sources could not use is one letter.
+    pub fn quarantine_reasons(
+        &self,
+        stream: StreamId,
+        group: GroupId,
+    ) -> Result<HashMap<Reason, u64>, Error> {
+        let mut counts = HashMap::new();
+        let mut letters = self.db.scan(Family::Quarantine, &keys::number(stream.0), None)?;
+        while let Some((key, value)) = letters.advance()? {
+            if keys::parse_quarantine(key)?.2 == group {
+                *counts.entry(reason(value)?).or_default() += 1;
+            }
+        }
+        Ok(counts)
+    }
+
     /// Up to `limit` late records of a pipeline in order, those after (epoch, ordinal) `after` only.
     pub fn late(
         &self,
@@ -130,7 +158,6 @@ impl Store {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use millpond_engine::epoch::Reason;
     use proptest::prelude::*;
 
     use super::*;

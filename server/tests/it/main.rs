@@ -7,5 +7,6 @@ mod documents;
 mod harness;
 mod ingested;
 mod main_job;
+mod mentions;
 mod refusals;
 mod vectors;
