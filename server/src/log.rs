@@ -136,19 +136,17 @@ pub enum At {
 pub fn offsets(stream: &Stream, at: At, store: &Store, kafka: &config::Kafka) -> Result<Vec<i64>, Error> {
     match (&stream.topic, at) {
         (Some(topic), At::Time(time)) => kafka::offsets_at(kafka, topic, time),
-        (Some(topic), at) => {
-            Ok(kafka::describe(kafka, topic)?.ranges.iter().map(|range| pick(at, *range)).collect())
-        }
-        (None, at) => (0..stream.partitions).map(|p| Ok(pick(at, store.log_range(stream.id, p)?))).collect(),
-    }
-}
-
-fn pick(at: At, (first, end): (i64, i64)) -> i64 {
-    match at {
-        // The embedded log does not keep when a record was appended: an instant means all of it, and
-        // what is older is judged by its event time.
-        At::Start | At::Time(_) => first,
-        At::End => end,
+        (Some(topic), At::Start) => Ok(kafka::describe(kafka, topic)?.ranges.iter().map(|r| r.0).collect()),
+        (Some(topic), At::End) => Ok(kafka::describe(kafka, topic)?.ranges.iter().map(|r| r.1).collect()),
+        (None, at) => (0..stream.partitions)
+            .map(|partition| {
+                Ok(match at {
+                    At::Start => store.log_range(stream.id, partition)?.0,
+                    At::End => store.log_end(stream.id, partition)?,
+                    At::Time(time) => store.log_offset_at(stream.id, partition, time)?,
+                })
+            })
+            .collect(),
     }
 }
 

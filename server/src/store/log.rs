@@ -1,13 +1,10 @@
 //! The embedded log: appends with one sync for all that wait, reads without an allocation per record.
 //!
-//! ```text
-//! log        version u8 · kind u8 (0 event, 1 tombstone, 2 heartbeat, 3 heartbeat without a time)
-//!            key length u32 (0xFFFFFFFF: no key) · key · heartbeat: time i64 · event: value
-//! ```
-//!
 //! Offsets are given out under a short lock; then whoever comes first writes everything that is
 //! waiting as one batch, and the others find their records written. So records become readable in the
 //! order of their offsets, and never before they are on disk.
+
+mod record;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
@@ -17,26 +14,15 @@ use millpond_engine::time::Micros;
 use parking_lot::{Mutex, RwLock};
 use rocksdb::ReadOptions;
 
-use super::bytes::{Bytes, VERSION};
 use super::db::{Batch, Db, Family, Scan};
 use super::producers::{Judged, Producer, ProducerBatch, Producers};
 use super::signal::Signal;
 use super::{Error, Store, keys};
 use crate::catalog::StreamId;
-use crate::log::{Budget, Kind, RecordRef, Records};
+use crate::log::{Budget, Records};
 
-const NO_KEY: u32 = u32::MAX;
-
-/// A record to append.
-#[derive(Debug, Clone, Copy)]
-pub struct NewRecord<'a> {
-    /// What it is. A heartbeat's time stands here, not in `value`.
-    pub kind: Kind,
-    /// The message key, if there is one.
-    pub key: Option<&'a [u8]>,
-    /// The value of an event.
-    pub value: &'a [u8],
-}
+pub use self::record::NewRecord;
+use self::record::{appended, put_record, read_record, stamp};
 
 /// Where an append ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,16 +50,25 @@ struct StreamLog {
     writer: Mutex<()>,
     /// Everything up to this ticket is on disk.
     written: AtomicU64,
-    /// What is on disk: the offset after the last record, by partition.
-    ends: RwLock<BTreeMap<u32, i64>>,
+    /// What is on disk, by partition.
+    ends: RwLock<BTreeMap<u32, End>>,
     waiting: Mutex<Vec<Weak<Signal>>>,
+}
+
+/// Where a partition ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct End {
+    /// The offset after the last record.
+    offset: i64,
+    /// When that record was appended, as far as it is known.
+    appended: Micros,
 }
 
 /// What has an offset and is not yet written.
 #[derive(Debug, Default)]
 struct Queue {
-    /// Next offset by partition.
-    next: BTreeMap<u32, i64>,
+    /// Where each partition will end.
+    next: BTreeMap<u32, End>,
     /// One ticket per append.
     ticket: u64,
     blocks: Vec<Block>,
@@ -85,6 +80,7 @@ struct Queue {
 struct Block {
     partition: u32,
     first: i64,
+    appended: Micros,
     bytes: Vec<u8>,
     /// Where each record ends in `bytes`.
     ends: Vec<usize>,
@@ -92,7 +88,7 @@ struct Block {
 
 impl Block {
     fn encode(partition: u32, records: &[NewRecord<'_>]) -> Self {
-        let size = records.iter().map(|r| 14 + r.key.map_or(0, <[u8]>::len) + r.value.len()).sum();
+        let size = records.iter().map(|r| 22 + r.key.map_or(0, <[u8]>::len) + r.value.len()).sum();
         let mut bytes = Vec::with_capacity(size);
         let ends = records
             .iter()
@@ -101,58 +97,35 @@ impl Block {
                 bytes.len()
             })
             .collect();
-        Self { partition, first: 0, bytes, ends }
+        Self { partition, first: 0, appended: Micros::MIN, bytes, ends }
     }
 
-    fn end(&self) -> i64 {
-        self.first + self.ends.len() as i64
+    fn end(&self) -> End {
+        End { offset: self.first + self.ends.len() as i64, appended: self.appended }
     }
-}
 
-fn put_record(record: &NewRecord<'_>, out: &mut Vec<u8>) {
-    let (kind, time) = match record.kind {
-        Kind::Event => (0, None),
-        Kind::Tombstone => (1, None),
-        Kind::Heartbeat(Some(time)) => (2, Some(time)),
-        Kind::Heartbeat(None) => (3, None),
-    };
-    out.extend_from_slice(&[VERSION, kind]);
-    out.extend_from_slice(&record.key.map_or(NO_KEY, |k| k.len() as u32).to_le_bytes());
-    out.extend_from_slice(record.key.unwrap_or_default());
-    match (record.kind, time) {
-        (Kind::Event, _) => out.extend_from_slice(record.value),
-        (_, Some(time)) => out.extend_from_slice(&time.0.to_le_bytes()),
-        _ => {}
+    /// Puts the block after what `end` says, appended at `now` or, where that is before `end`, then.
+    fn follow(&mut self, end: End, now: Micros) {
+        self.first = end.offset;
+        self.appended = if self.ends.is_empty() { end.appended } else { end.appended.max(now) };
     }
-}
 
-/// Appends a stored record to the buffer.
-fn read_record(partition: u32, offset: i64, value: &[u8], into: &mut Records) -> Result<(), Error> {
-    let mut b = Bytes::open("log", value)?;
-    let kind = b.u8()?;
-    let key = match b.u32()? {
-        NO_KEY => None,
-        n => Some(b.take(n as usize)?),
-    };
-    let kind = match kind {
-        0 => Kind::Event,
-        1 => Kind::Tombstone,
-        2 => Kind::Heartbeat(Some(Micros(b.i64()?))),
-        3 => Kind::Heartbeat(None),
-        _ => return Err(b.bad("a record is of no known kind")),
-    };
-    let start = into.bytes.len();
-    into.bytes.extend_from_slice(key.unwrap_or_default());
-    let middle = into.bytes.len();
-    into.bytes.extend_from_slice(b.rest());
-    let (key, value) = (key.map(|_| start..middle), middle..into.bytes.len());
-    into.records.push(RecordRef { partition, offset, kind, key, value });
-    Ok(())
+    /// Calls `each` with offset and bytes of every record.
+    fn records(&mut self, mut each: impl FnMut(i64, &[u8]) -> Result<(), Error>) -> Result<(), Error> {
+        let mut start = 0;
+        for (offset, end) in (self.first..).zip(&self.ends) {
+            let record = self.bytes.get_mut(start..*end).unwrap_or_default();
+            stamp(record, self.appended);
+            each(offset, record)?;
+            start = *end;
+        }
+        Ok(())
+    }
 }
 
 impl StreamLog {
-    /// The offset after the last record on disk.
-    fn end(&self, db: &Db, stream: StreamId, partition: u32) -> Result<i64, Error> {
+    /// Where a partition ends on disk.
+    fn end(&self, db: &Db, stream: StreamId, partition: u32) -> Result<End, Error> {
         if let Some(end) = self.ends.read().get(&partition) {
             return Ok(*end);
         }
@@ -165,9 +138,13 @@ impl StreamLog {
         rows.seek_for_prev(keys::log(stream, partition, i64::MAX));
         rows.status()?;
         let ours = keys::log(stream, partition, 0);
-        let last =
-            rows.key().filter(|key| key.get(..8) == ours.get(..8)).map(keys::log_offset).transpose()?;
-        let end = last.map_or(0, |offset| offset + 1);
+        let end = match rows.item().filter(|(key, _)| key.get(..8) == ours.get(..8)) {
+            None => End { offset: 0, appended: Micros::MIN },
+            Some((key, value)) => {
+                let appended = appended(value)?.unwrap_or(Micros::MIN);
+                End { offset: keys::log_offset(key)? + 1, appended }
+            }
+        };
         ends.insert(partition, end);
         Ok(end)
     }
@@ -181,18 +158,16 @@ impl StreamLog {
         if self.written.load(SeqCst) >= ticket {
             return Ok(());
         }
-        let (blocks, producers, ticket) = {
+        let (mut blocks, producers, ticket) = {
             let mut queue = self.queue.lock();
             (std::mem::take(&mut queue.blocks), queue.producers.take_changed(), queue.ticket)
         };
         let mut batch = Batch::new(db);
-        for block in &blocks {
-            let mut start = 0;
-            for (offset, end) in (block.first..).zip(&block.ends) {
-                let record = block.bytes.get(start..*end).unwrap_or_default();
-                batch.put(Family::Log, &keys::log(stream, block.partition, offset), record)?;
-                start = *end;
-            }
+        for block in &mut blocks {
+            let partition = block.partition;
+            block.records(|offset, record| {
+                batch.put(Family::Log, &keys::log(stream, partition, offset), record)
+            })?;
         }
         for (id, producer) in &producers {
             batch.put(Family::Producers, &keys::producer(stream, id), &producer.encode())?;
@@ -231,8 +206,9 @@ impl Store {
             log.end(&self.db, stream, block.partition)?;
         }
         let mut queue = log.queue.lock();
+        let now = self.clock.wall();
         if let Some(batch) = &producer {
-            match queue.producers.judge(&self.db, stream, batch, self.clock.wall())? {
+            match queue.producers.judge(&self.db, stream, batch, now)? {
                 Judged::New => {}
                 Judged::Again { ends, ticket } => {
                     drop(queue);
@@ -246,15 +222,15 @@ impl Store {
         for block in &mut blocks {
             let on_disk = log.end(&self.db, stream, block.partition)?;
             let next = queue.next.entry(block.partition).or_insert(on_disk);
-            block.first = *next;
+            block.follow(*next, now);
             *next = block.end();
         }
-        let ends: Vec<(u32, i64)> = blocks.iter().map(|b| (b.partition, b.end())).collect();
+        let ends: Vec<(u32, i64)> = blocks.iter().map(|b| (b.partition, b.end().offset)).collect();
         if let Some(batch) = producer {
             let producer = Producer {
                 sequence: batch.sequence,
                 digest: batch.digest,
-                at: self.clock.wall(),
+                at: now,
                 ends: ends.clone(),
                 ticket,
             };
@@ -277,7 +253,7 @@ impl Store {
         budget: Budget,
         into: &mut Records,
     ) -> Result<usize, Error> {
-        let end = self.logs.of(stream).end(&self.db, stream, partition)?;
+        let end = self.log_end(stream, partition)?;
         if from >= end || budget.records == 0 {
             return Ok(0);
         }
@@ -302,7 +278,7 @@ impl Store {
 
     /// First offset and offset after the last of what can be read.
     pub fn log_range(&self, stream: StreamId, partition: u32) -> Result<(i64, i64), Error> {
-        let end = self.logs.of(stream).end(&self.db, stream, partition)?;
+        let end = self.log_end(stream, partition)?;
         let mut prefix = keys::log(stream, partition, 0).to_vec();
         prefix.truncate(8);
         let mut scan = self.db.scan(Family::Log, &prefix, None)?;
@@ -312,7 +288,37 @@ impl Store {
 
     /// The offset after the last record that can be read.
     pub fn log_end(&self, stream: StreamId, partition: u32) -> Result<i64, Error> {
-        self.logs.of(stream).end(&self.db, stream, partition)
+        Ok(self.logs.of(stream).end(&self.db, stream, partition)?.offset)
+    }
+
+    /// The offset of the first record that was appended at or after an instant; the end of the
+    /// partition where there is none. Records of which it is not known are taken to have been appended
+    /// when the first was of which it is: they are all there from `at` on, or none is.
+    pub fn log_offset_at(&self, stream: StreamId, partition: u32, at: Micros) -> Result<i64, Error> {
+        let (first, end) = self.log_range(stream, partition)?;
+        let mut options = ReadOptions::default();
+        options.set_iterate_upper_bound(keys::log(stream, partition, end).to_vec());
+        let mut rows = self.db.rocks().raw_iterator_cf_opt(self.db.family(Family::Log)?, options);
+        // Appends are in the order of their times, so halves will do: what is below `low` came before
+        // `at` or does not say when, what is from `high` on came at or after it.
+        let (mut low, mut high, mut before) = (first, end, None);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            rows.seek(keys::log(stream, partition, middle));
+            rows.status()?;
+            let Some((key, value)) = rows.item() else {
+                high = middle;
+                continue;
+            };
+            let (offset, appended) = (keys::log_offset(key)?, appended(value)?);
+            if appended.is_some_and(|appended| appended >= at) {
+                high = middle;
+            } else {
+                (low, before) = (offset + 1, appended);
+            }
+        }
+        // Nothing below says that it came before: nothing that does not say it may be left out.
+        Ok(if before.is_none() { first } else { low })
     }
 
     /// A signal that is set whenever one of the streams gets records. Look at the log after taking it

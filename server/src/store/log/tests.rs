@@ -4,7 +4,11 @@ use std::sync::atomic::{AtomicBool, AtomicI64};
 use std::thread;
 use std::time::Duration;
 
+use millpond_engine::time::Micros;
+use proptest::prelude::*;
+
 use super::*;
+use crate::log::Kind;
 use crate::store::Options;
 
 const STREAM: StreamId = StreamId(7);
@@ -33,13 +37,109 @@ fn golden_records() {
     let hex = |kind, key, value| {
         let mut out = Vec::new();
         put_record(&NewRecord { kind, key, value }, &mut out);
+        stamp(&mut out, Micros(7));
         out.iter().map(|b| format!("{b:02x}")).collect::<Vec<_>>().concat()
     };
-    assert_eq!(hex(Kind::Event, None, b"v"), "0100ffffffff76");
-    assert_eq!(hex(Kind::Event, Some(b"k"), b""), "0100010000006b");
-    assert_eq!(hex(Kind::Tombstone, Some(b""), b""), "010100000000");
-    assert_eq!(hex(Kind::Heartbeat(Some(Micros(-2))), None, b""), "0102fffffffffeffffffffffffff");
-    assert_eq!(hex(Kind::Heartbeat(None), None, b""), "0103ffffffff");
+    assert_eq!(hex(Kind::Event, None, b"v"), "02070000000000000000ffffffff76");
+    assert_eq!(hex(Kind::Event, Some(b"k"), b""), "02070000000000000000010000006b");
+    assert_eq!(hex(Kind::Tombstone, Some(b""), b""), "0207000000000000000100000000");
+    let heartbeat = "02070000000000000002fffffffffeffffffffffffff";
+    assert_eq!(hex(Kind::Heartbeat(Some(Micros(-2))), None, b""), heartbeat);
+    assert_eq!(hex(Kind::Heartbeat(None), None, b""), "02070000000000000003ffffffff");
+}
+
+/// As the first releases wrote them, without a time: read for ever.
+const FIRST: [&[u8]; 5] = [
+    b"\x01\x00\xff\xff\xff\xffv",
+    b"\x01\x00\x01\x00\x00\x00k",
+    b"\x01\x01\x00\x00\x00\x00",
+    b"\x01\x02\xff\xff\xff\xff\xfe\xff\xff\xff\xff\xff\xff\xff",
+    b"\x01\x03\xff\xff\xff\xff",
+];
+
+fn put_first(store: &Store, partition: u32) {
+    let mut batch = Batch::new(&store.db);
+    for (offset, record) in (0..).zip(FIRST) {
+        batch.put(Family::Log, &keys::log(STREAM, partition, offset), record).unwrap();
+    }
+    store.db.write(batch).unwrap();
+}
+
+#[test]
+fn records_of_the_first_releases_are_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path(), &Options::default()).unwrap();
+    put_first(&store, 0);
+    let mut records = Records::default();
+    store.read_log(STREAM, 0, 0, budget(9, 1 << 20), &mut records).unwrap();
+    let seen: Vec<_> = records
+        .records
+        .iter()
+        .map(|r| (r.kind, records.key(r).map(<[u8]>::to_vec), records.value(r).to_vec()))
+        .collect();
+    assert_eq!(
+        seen,
+        [
+            (Kind::Event, None, b"v".to_vec()),
+            (Kind::Event, Some(b"k".to_vec()), vec![]),
+            (Kind::Tombstone, Some(vec![]), vec![]),
+            (Kind::Heartbeat(Some(Micros(-2))), None, vec![]),
+            (Kind::Heartbeat(None), None, vec![]),
+        ]
+    );
+    // What is appended now follows them.
+    assert_eq!(store.append(STREAM, &[(0, vec![event(b"n")])], None).unwrap().ends, [(0, 6)]);
+    assert_eq!(read(&store, 0, 5), [(5, b"n".to_vec())]);
+}
+
+/// A store whose wall clock the test sets.
+fn clocked(dir: &std::path::Path, now: &Arc<AtomicI64>) -> Arc<Store> {
+    let clock = Arc::clone(now);
+    let options = Options { clock: Arc::new(move || Micros(clock.load(SeqCst))), ..Options::default() };
+    Store::open(dir, &options).unwrap()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+    #[test]
+    fn an_instant_is_the_offset_of_the_first_record_appended_from_then_on(
+        // (how far the wall clock goes before the append, how many records), a restart after some
+        appends in prop::collection::vec((-3_i64..6, 0_usize..4), 0..12),
+        restart in 0_usize..12,
+        old in any::<bool>(),
+        asked in prop::collection::vec(0_i64..80, 1..12),
+    ) {
+        let dir = tempfile::tempdir().unwrap();
+        let now = Arc::new(AtomicI64::new(20));
+        let mut store = clocked(dir.path(), &now);
+        let mut times: Vec<Option<i64>> = Vec::new();
+        if old {
+            put_first(&store, 1);
+            times = vec![None; FIRST.len()];
+        }
+        let mut latest = i64::MIN;
+        for (i, (step, records)) in appends.iter().enumerate() {
+            if i == restart {
+                drop(store);
+                store = clocked(dir.path(), &now);
+            }
+            now.fetch_add(*step, SeqCst);
+            store.append(STREAM, &[(1, vec![event(b"x"); *records])], None).unwrap();
+            if *records > 0 {
+                // The time of an append never goes back, though the clock does.
+                latest = latest.max(now.load(SeqCst));
+                times.extend(vec![Some(latest); *records]);
+            }
+        }
+        let known = times.iter().flatten().next().copied();
+        for at in asked {
+            // By the definition, record by record; what does not say when came when the first did that says it.
+            let from = |time: &Option<i64>| time.or(known).is_none_or(|time| time >= at);
+            let expected = times.iter().position(from).unwrap_or(times.len()) as i64;
+            prop_assert_eq!(store.log_offset_at(STREAM, 1, Micros(at)).unwrap(), expected, "{:?} at {}", times, at);
+        }
+        prop_assert_eq!(store.log_offset_at(STREAM, 0, Micros(0)).unwrap(), 0, "an empty partition");
+    }
 }
 
 #[test]
