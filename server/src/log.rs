@@ -5,6 +5,7 @@
 pub mod digest;
 pub mod embedded;
 pub mod kafka;
+mod numbered;
 pub mod position;
 pub mod writer;
 

@@ -64,7 +64,7 @@ pub struct Appended {
 /// JSON rows are checked against the schema, all or nothing. Framed Avro is stored as it is and judged
 /// by the pipelines. On the stream of an ingested feature group, tombstones delete: from the greatest
 /// event time appended before them on, their keys have no value. A batch goes to one partition. Under a producer id, the same sequence again gives
-/// the same reply and appends nothing.
+/// the same reply and appends nothing; to a Kafka topic each such batch is a transaction.
 #[utoipa::path(post, path = "/api/v1/streams/{stream}/records", tag = "streams", operation_id = "append_records",
     params(
         ("stream" = String, Path, example = "docs_events"),
@@ -95,7 +95,7 @@ pub async fn append(
     let entry = app.catalog.stream(&name)?;
     let media = headers.get(header::CONTENT_TYPE).and_then(|t| t.to_str().ok()).unwrap_or("application/json");
     let framed = media.split(';').next().unwrap_or_default().trim() == FRAMES;
-    let batch = batch(&entry, &headers, &body)?;
+    let batch = batch(&headers, &body)?;
     let partition = partition(&entry, &headers, batch.as_ref())?;
     // Encoding ten megabytes of rows takes long enough to be in the way of vectors.
     let key =
@@ -110,18 +110,12 @@ pub async fn append(
     Ok(Json(Appended { position: Position { stream: entry.def.uuid, offsets }.to_string(), appended }))
 }
 
-fn batch(entry: &StreamEntry, headers: &HeaderMap, body: &[u8]) -> Result<Option<Batch>, Error> {
+fn batch(headers: &HeaderMap, body: &[u8]) -> Result<Option<Batch>, Error> {
     let producer = extract::text(headers, "millpond-producer-id")?;
     let sequence = extract::number(headers, "millpond-sequence")?;
     match (producer, sequence) {
         (_, None) => Ok(None),
         (Some(producer), Some(sequence)) if !producer.is_empty() && producer.len() <= 256 => {
-            if entry.def.topic.is_some() {
-                return Err(Error::unsupported(
-                    "batches to a Kafka topic are not numbered here",
-                    "write to the topic with an idempotent Kafka producer, or leave the sequence out",
-                ));
-            }
             Ok(Some(Batch { producer: producer.to_owned(), sequence, digest: xxh3_64(body) }))
         }
         _ => Err(Error::invalid(

@@ -3,6 +3,7 @@
 use std::sync::{Arc, OnceLock};
 
 use super::kafka::Producer;
+use super::numbered::Numbered;
 use super::{Error, Kind};
 use crate::catalog::Stream;
 use crate::config;
@@ -35,6 +36,7 @@ pub struct Writer {
     store: Arc<Store>,
     kafka: config::Kafka,
     producer: OnceLock<Producer>,
+    numbered: Arc<Numbered>,
 }
 
 impl std::fmt::Debug for Writer {
@@ -46,11 +48,13 @@ impl std::fmt::Debug for Writer {
 impl Writer {
     /// A writer to the logs of a store and to the topics of a cluster; connects when it first must.
     pub fn new(store: Arc<Store>, kafka: config::Kafka) -> Self {
-        Self { store, kafka, producer: OnceLock::new() }
+        let numbered = Arc::new(Numbered::new(Arc::clone(&store), kafka.clone()));
+        Self { store, kafka, producer: OnceLock::new(), numbered }
     }
 
     /// Appends records by partition and returns when they are durable: the next offset of each
-    /// partition of the stream, zero for those not written to. The embedded log takes all or nothing.
+    /// partition of the stream, zero for those not written to. The embedded log takes all or nothing, and
+    /// so does a topic where the batch is numbered; such a batch goes to one partition of it.
     pub async fn append(
         &self,
         stream: &Stream,
@@ -59,7 +63,10 @@ impl Writer {
     ) -> Result<Vec<i64>, Error> {
         let mut offsets = vec![0; stream.partitions as usize];
         let ends = match &stream.topic {
-            Some(topic) => self.to_topic(topic, parts).await?,
+            Some(topic) => match batch {
+                None => self.to_topic(topic, parts).await?,
+                Some(batch) => self.numbered_to_topic(stream, topic, parts, batch).await?,
+            },
             None => self.to_store(stream, parts, batch).await?,
         };
         for (partition, end) in ends {
@@ -101,6 +108,27 @@ impl Writer {
             ends.push((partition, producer.append(topic, partition, &borrowed(&records)).await?));
         }
         Ok(ends)
+    }
+
+    async fn numbered_to_topic(
+        &self,
+        stream: &Stream,
+        topic: &str,
+        parts: Vec<(u32, Vec<NewRecord>)>,
+        batch: Batch,
+    ) -> Result<Vec<(u32, i64)>, Error> {
+        let log = topic.to_owned();
+        let Ok([(partition, records)]) = <[_; 1]>::try_from(parts) else {
+            let detail = "a numbered batch goes to one partition".to_owned();
+            return Err(Error::Configuration { log, detail });
+        };
+        let (numbered, stream, topic) = (Arc::clone(&self.numbered), stream.clone(), topic.to_owned());
+        let mut turn = numbered.turn(stream.id).lock_owned().await;
+        // On a thread of its own: a caller that goes away must not stop it between its steps.
+        let appended = tokio::task::spawn_blocking(move || {
+            numbered.append(&mut turn, &stream, &topic, partition, &borrowed(&records), &batch)
+        });
+        appended.await.map_err(|e| Error::Unavailable { log, detail: e.to_string() })?
     }
 
     fn producer(&self) -> Result<&Producer, Error> {

@@ -10,8 +10,9 @@ use millpond_engine::time::{Micros, Span};
 use super::checkpoint::Checkpoints;
 use super::gather::Gathered;
 use super::halt::Stop;
-use super::intake::{Ahead, Cost, Harvest, QUIET_STEP, SourceStanding};
+use super::intake::{Ahead, Cost, Harvest, QUIET_STEP};
 use super::journal::Committed;
+use super::source::SourceStanding;
 use super::status::{Board, SourceStatus, State};
 use super::step::{self, Epoch};
 use super::watermarks::{self, SourceTime, Watermarks};
@@ -224,7 +225,10 @@ impl Commits {
             let ahead = self.ahead.get(source).map_or(0, |ahead| ahead.load(Ordering::Relaxed));
             let position = |(partition, start): (u32, &i64)| {
                 let key = PartitionKey { source: source as u16, partition };
-                committed.positions.get(&key).map_or(*start, |p| p.offset)
+                let offset = committed.positions.get(&key).map_or(*start, |p| p.offset);
+                // What was applied is committed, and behind it there is nothing but markers.
+                let clear = standing.clear.get(partition as usize).filter(|(next, _)| offset >= *next);
+                clear.map_or(offset, |(_, clear_to)| offset.max(*clear_to))
             };
             SourceStatus {
                 stream: standing.stream,

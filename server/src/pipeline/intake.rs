@@ -19,10 +19,10 @@ use super::halt::{Halt, Stop};
 use super::journal::Committed;
 use super::partition::Boundary;
 use super::schemas::Lookup;
-use super::source::{Chunk, Source};
+use super::source::{Chunk, Source, SourceStanding};
 use super::step::bad_record;
 use super::watermarks::SourceTime;
-use crate::catalog::{OnBadRecord, StreamId, TimeMode};
+use crate::catalog::{OnBadRecord, TimeMode};
 use crate::log::{Budget, Records};
 use crate::store::commit::{PartitionKey, Position};
 
@@ -84,19 +84,6 @@ pub struct Harvest {
     pub standing: Vec<SourceStanding>,
     /// What the sources ran into; what was gathered before it is good.
     pub stop: Option<Stop>,
-}
-
-/// How one source stood after a harvest.
-#[derive(Debug, Clone)]
-pub struct SourceStanding {
-    /// The stream.
-    pub stream: StreamId,
-    /// Records in the log that were not read.
-    pub lag: u64,
-    /// Partitions behind an open transaction.
-    pub blocked: Vec<u32>,
-    /// Where each partition begins that has no position yet.
-    pub starts: Vec<i64>,
 }
 
 impl Intake {
@@ -168,13 +155,7 @@ impl Intake {
 
     /// How the sources stand now.
     pub fn standing(&mut self) -> Vec<SourceStanding> {
-        let of = |source: &mut Source| {
-            let (lag, blocked) = source.lag();
-            let starts =
-                (0..source.progress.len() as u32).map(|partition| source.start_of(partition)).collect();
-            SourceStanding { stream: source.stream.id, lag, blocked, starts }
-        };
-        self.sources.iter_mut().map(of).collect()
+        self.sources.iter_mut().map(Source::standing).collect()
     }
 
     /// Shows others how far the group has come: what was read and is not committed is not in it.

@@ -10,12 +10,28 @@ use super::buffers::Buffers;
 use super::decode::{CHUNK, Decode};
 use super::halt::{Halt, Stop};
 use super::partition::{Boundary, Progress, reading_order};
-use crate::catalog::Stream;
+use crate::catalog::{Stream, StreamId};
 use crate::log::{Budget, Reader, Records, digest};
 use crate::store::commit::Position;
 
 /// A topic's partitions are counted again this often.
 const RECOUNT: Duration = Duration::from_secs(30);
+
+/// How one source stood after a harvest.
+#[derive(Debug, Clone)]
+pub struct SourceStanding {
+    /// The stream.
+    pub stream: StreamId,
+    /// Records in the log that were not read.
+    pub lag: u64,
+    /// Partitions behind an open transaction.
+    pub blocked: Vec<u32>,
+    /// Where each partition begins that has no position yet.
+    pub starts: Vec<i64>,
+    /// For each partition the next offset to apply, and the offset before which there is no record from
+    /// there on: behind the last record of a topic lie the markers of transactions.
+    pub clear: Vec<(i64, i64)>,
+}
 
 /// One stream as a pipeline reads it.
 pub struct Source {
@@ -246,19 +262,23 @@ impl Source {
         if quiet { self.progress.iter().map(|p| p.quiet_since).max() } else { None }
     }
 
-    /// Records in the log that were not applied, as far as the last look tells, and the partitions
-    /// behind an open transaction.
-    pub fn lag(&mut self) -> (u64, Vec<u32>) {
-        let ends = self.reader.ends().unwrap_or_default();
-        let lag = |end: &crate::log::PartitionEnd| {
-            let next = self.progress.get(end.partition as usize).map_or(0, |p| p.next);
-            if end.reached && !end.blocked && self.pending(end.partition) == 0 {
-                0
-            } else {
-                (end.end - next).max(0) as u64
+    /// How it stands, as far as the last look tells.
+    pub fn standing(&mut self) -> SourceStanding {
+        let (mut lag, mut blocked) = (0, Vec::new());
+        let mut clear: Vec<(i64, i64)> = self.progress.iter().map(|p| (p.next, p.clear_to)).collect();
+        for end in self.reader.ends().unwrap_or_default() {
+            let all_applied = end.reached && !end.blocked && self.pending(end.partition) == 0;
+            if let Some((next, clear_to)) = clear.get_mut(end.partition as usize) {
+                if all_applied {
+                    *clear_to = end.end.max(*clear_to);
+                } else {
+                    lag += (end.end - *next).max(0) as u64;
+                }
             }
-        };
-        (ends.iter().map(lag).sum(), ends.iter().filter(|e| e.blocked).map(|e| e.partition).collect())
+            blocked.extend(end.blocked.then_some(end.partition));
+        }
+        let starts = (0..self.progress.len() as u32).map(|partition| self.start_of(partition)).collect();
+        SourceStanding { stream: self.stream.id, lag, blocked, starts, clear }
     }
 
     fn pending(&self, partition: u32) -> usize {

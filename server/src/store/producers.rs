@@ -10,11 +10,11 @@ use millpond_engine::time::{Micros, Span};
 
 use super::bytes::{Bytes, VERSION};
 use super::db::{Batch, Db, Family};
-use super::{Error, keys};
+use super::{Error, keys, numbered};
 use crate::catalog::StreamId;
 
 /// A producer that was not heard for so long is forgotten.
-const FORGOTTEN_AFTER: Span = Span(7 * 86_400_000_000);
+pub(super) const FORGOTTEN_AFTER: Span = Span(7 * 86_400_000_000);
 
 /// Kept in memory at most, by stream; the others are read from disk when they come back.
 const REMEMBERED: usize = 10_000;
@@ -55,7 +55,7 @@ impl Producer {
         out
     }
 
-    fn decode(value: &[u8]) -> Result<Self, Error> {
+    pub fn decode(value: &[u8]) -> Result<Self, Error> {
         let mut b = Bytes::open("producers", value)?;
         let (sequence, digest, at) = (b.u64()?, b.u64()?, Micros(b.i64()?));
         let n = b.u32()?;
@@ -71,6 +71,24 @@ pub(super) enum Judged {
     New,
     /// Appended before, on disk with this ticket: this was the reply.
     Again { ends: Vec<(u32, i64)>, ticket: u64 },
+}
+
+/// Judges a batch by its producer's last one.
+pub(super) fn judge(
+    last: Option<&Producer>,
+    batch: &ProducerBatch<'_>,
+    now: Micros,
+) -> Result<Judged, Error> {
+    let Some(last) = last.filter(|p| p.at + FORGOTTEN_AFTER >= now) else {
+        return Ok(Judged::New);
+    };
+    if batch.sequence == last.sequence && batch.digest == last.digest {
+        return Ok(Judged::Again { ends: last.ends.clone(), ticket: last.ticket });
+    }
+    if last.sequence.checked_add(1) == Some(batch.sequence) {
+        return Ok(Judged::New);
+    }
+    Err(Error::Sequence { last: last.sequence })
 }
 
 /// A stream's producers.
@@ -95,16 +113,7 @@ impl Producers {
                 self.known.insert(batch.id.to_owned(), producer);
             }
         }
-        let Some(last) = self.known.get(batch.id).filter(|p| p.at + FORGOTTEN_AFTER >= now) else {
-            return Ok(Judged::New);
-        };
-        if batch.sequence == last.sequence && batch.digest == last.digest {
-            return Ok(Judged::Again { ends: last.ends.clone(), ticket: last.ticket });
-        }
-        if last.sequence.checked_add(1) == Some(batch.sequence) {
-            return Ok(Judged::New);
-        }
-        Err(Error::Sequence { last: last.sequence })
+        judge(self.known.get(batch.id), batch, now)
     }
 
     /// Remembers a batch that is about to be written; `written` is the last ticket on disk.
@@ -129,7 +138,7 @@ pub(super) fn purge(db: &Db, now: Micros) -> Result<(), Error> {
     let mut any = false;
     let mut scan = db.scan(Family::Producers, &[], None)?;
     while let Some((key, value)) = scan.advance()? {
-        if Producer::decode(value)?.at + FORGOTTEN_AFTER < now {
+        if numbered::heard(value)? + FORGOTTEN_AFTER < now {
             batch.delete(Family::Producers, key)?;
             any = true;
         }

@@ -21,8 +21,8 @@ class AsyncStream:
     """A named, append-only log of events. Made by `get_or_create_stream`.
 
     One object appends in order, under one producer id: an append that is repeated because no reply
-    came is stored once. (On a stream with a Kafka topic it is not repeated: for a producer that is,
-    write to the topic.)
+    came is stored once. (On a stream with a Kafka topic that takes a `producer_id` and a `sequence` of
+    yours, for every such batch is a transaction there; without them it is not repeated.)
     """
 
     def __init__(self, transport: AsyncTransport, raw: Json) -> None:
@@ -234,7 +234,7 @@ class AsyncStream:
         sequence: int | None,
     ) -> str:
         own = producer_id is None
-        numbered = self.topic is None  # Kafka's producers number their batches themselves
+        numbered = self.topic is None or sequence is not None
         headers = {
             "Content-Type": content_type,
             "Accept": "application/json",

@@ -139,6 +139,17 @@ pub fn producer(config: &Kafka) -> Result<ClientConfig, Error> {
     Ok(client)
 }
 
+/// The same for a producer whose batches are transactions. What a producer of the name that is gone left
+/// open holds readers back until another one comes, or this time is over.
+pub fn transactional(config: &Kafka, name: &str) -> Result<ClientConfig, Error> {
+    let mut client = producer(config)?;
+    if config.properties.keys().all(|k| k.replace('_', ".") != "transaction.timeout.ms") {
+        client.set("transaction.timeout.ms", "15000");
+    }
+    client.set("transactional.id", name);
+    Ok(client)
+}
+
 /// A client could not be made: a property is unknown or has a wrong value.
 pub fn refused(log: &str, error: &KafkaError) -> Error {
     Error::Configuration { log: log.to_owned(), detail: error.to_string() }

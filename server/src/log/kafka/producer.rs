@@ -7,8 +7,8 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{FutureProducer, FutureRecord};
 
-use super::HEARTBEAT;
 use super::client::{self, failed, refused};
+use super::{BATCH, HEARTBEAT};
 use crate::config::Kafka;
 use crate::log::{Error, Kind};
 use crate::store::NewRecord;
@@ -19,22 +19,39 @@ const ROOM: Duration = Duration::from_millis(5);
 /// Produces to any topic of one cluster; cheap to clone.
 #[derive(Clone)]
 pub struct Producer {
-    inner: FutureProducer,
+    pub(super) inner: FutureProducer,
 }
 
 impl Producer {
     /// A producer with the configured properties. Connects in the background.
     pub fn open(config: &Kafka) -> Result<Self, Error> {
         let inner = client::producer(config)?.create().map_err(|e| refused("the Kafka producer", &e))?;
-        Ok(Self { inner })
+        Ok(Self::of(inner))
+    }
+
+    /// The same around a producer that is open.
+    pub(super) fn of(inner: FutureProducer) -> Self {
+        Self { inner }
     }
 
     /// Appends records to one partition, in order, and returns the offset after the last one once all
     /// are acknowledged. Where it fails, records before the one that failed may have been appended.
     pub async fn append(&self, topic: &str, partition: u32, records: &[NewRecord<'_>]) -> Result<i64, Error> {
+        self.append_marked(topic, partition, records, None).await
+    }
+
+    /// The same with a mark in the header [`BATCH`] of the last record.
+    pub(super) async fn append_marked(
+        &self,
+        topic: &str,
+        partition: u32,
+        records: &[NewRecord<'_>],
+        mark: Option<&str>,
+    ) -> Result<i64, Error> {
         let mut under_way = Vec::with_capacity(records.len());
-        for record in records {
-            under_way.push(self.enqueue(topic, partition, record).await?);
+        for (at, record) in records.iter().enumerate() {
+            let mark = mark.filter(|_| at + 1 == records.len());
+            under_way.push(self.enqueue(topic, partition, record, mark).await?);
         }
         let mut end = 0;
         for delivery in under_way {
@@ -53,6 +70,7 @@ impl Producer {
         topic: &str,
         partition: u32,
         record: &NewRecord<'_>,
+        mark: Option<&str>,
     ) -> Result<rdkafka::producer::DeliveryFuture, Error> {
         let time = match record.kind {
             Kind::Heartbeat(time) => time.map(|Micros(time)| time.to_be_bytes()),
@@ -65,9 +83,15 @@ impl Producer {
         if record.kind == Kind::Event {
             message = message.payload(record.value);
         }
-        if let Some(time) = &time {
-            let header = Header { key: HEARTBEAT, value: Some(time.as_slice()) };
-            message = message.headers(OwnedHeaders::new().insert(header));
+        if time.is_some() || mark.is_some() {
+            let mut headers = OwnedHeaders::new();
+            if let Some(time) = &time {
+                headers = headers.insert(Header { key: HEARTBEAT, value: Some(time.as_slice()) });
+            }
+            if let Some(mark) = mark {
+                headers = headers.insert(Header { key: BATCH, value: Some(mark) });
+            }
+            message = message.headers(headers);
         }
         loop {
             match self.inner.send_result(message) {

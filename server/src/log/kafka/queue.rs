@@ -27,7 +27,7 @@ use crate::store::Signal;
 pub struct PartitionQueue {
     queue: *mut sys::rd_kafka_queue_t,
     batch: Vec<*mut sys::rd_kafka_message_t>,
-    heartbeat: CString,
+    header: Wanted,
     // Read by librdkafka's threads through the callback: kept until the callback is off.
     signal: Arc<Signal>,
     // Declared last: the queue goes before its consumer.
@@ -36,6 +36,13 @@ pub struct PartitionQueue {
 
 // SAFETY: librdkafka's queues may be used from any thread; the buffer is only touched through `&mut self`.
 unsafe impl Send for PartitionQueue {}
+
+/// The header that is read of messages.
+struct Wanted {
+    name: CString,
+    /// Of messages that have a value, too.
+    always: bool,
+}
 
 /// What a queue delivers.
 pub enum Delivery<'a> {
@@ -47,8 +54,8 @@ pub enum Delivery<'a> {
         key: Option<&'a [u8]>,
         /// Its value; `None`: null.
         value: Option<&'a [u8]>,
-        /// The heartbeat header of a message without a value.
-        heartbeat: Option<&'a [u8]>,
+        /// The header asked for: of [`PartitionQueue::split`] the heartbeat of a message without a value.
+        header: Option<&'a [u8]>,
     },
     /// The end of the partition as far as it can be read now (its last stable offset).
     End {
@@ -73,8 +80,30 @@ impl PartitionQueue {
         partition: u32,
         signal: Arc<Signal>,
     ) -> Option<Self> {
+        let header = Wanted { name: CString::new(HEARTBEAT).ok()?, always: false };
+        Self::split_with(consumer, topic, partition, signal, header)
+    }
+
+    /// The same with another header, of every message.
+    pub fn split_for(
+        consumer: &Arc<BaseConsumer<Context>>,
+        topic: &str,
+        partition: u32,
+        signal: Arc<Signal>,
+        header: &str,
+    ) -> Option<Self> {
+        let header = Wanted { name: CString::new(header).ok()?, always: true };
+        Self::split_with(consumer, topic, partition, signal, header)
+    }
+
+    fn split_with(
+        consumer: &Arc<BaseConsumer<Context>>,
+        topic: &str,
+        partition: u32,
+        signal: Arc<Signal>,
+        header: Wanted,
+    ) -> Option<Self> {
         let name = CString::new(topic).ok()?;
-        let heartbeat = CString::new(HEARTBEAT).ok()?;
         // SAFETY: the client outlives the call; the name is a C string; null is checked below.
         let queue = unsafe {
             sys::rd_kafka_queue_get_partition(consumer.client().native_ptr(), name.as_ptr(), partition as i32)
@@ -87,7 +116,7 @@ impl PartitionQueue {
             sys::rd_kafka_queue_forward(queue, ptr::null_mut());
             sys::rd_kafka_queue_cb_event_enable(queue, Some(wake), Arc::as_ptr(&signal).cast_mut().cast());
         }
-        Some(Self { queue, batch: Vec::new(), heartbeat, signal, _consumer: Arc::clone(consumer) })
+        Some(Self { queue, batch: Vec::new(), header, signal, _consumer: Arc::clone(consumer) })
     }
 
     /// Hands what is queued, at most `max` deliveries, to `each`, in order. Does not wait.
@@ -99,7 +128,7 @@ impl PartitionQueue {
         for message in self.batch.drain(..usize::try_from(count).unwrap_or(0)) {
             // SAFETY: not null, valid until destroyed two lines below; `delivery` borrows no longer.
             unsafe {
-                each(delivery(&*message, &self.heartbeat));
+                each(delivery(&*message, &self.header));
                 sys::rd_kafka_message_destroy(message);
             }
         }
@@ -124,7 +153,7 @@ unsafe extern "C" fn wake(_: *mut sys::rd_kafka_t, signal: *mut c_void) {
 }
 
 /// SAFETY: `message` must be a live message; what is returned must not outlive it.
-unsafe fn delivery<'a>(message: &'a sys::rd_kafka_message_t, heartbeat: &CStr) -> Delivery<'a> {
+unsafe fn delivery<'a>(message: &'a sys::rd_kafka_message_t, wanted: &Wanted) -> Delivery<'a> {
     // SAFETY: librdkafka's messages hold `len` (`key_len`) bytes at `payload` (`key`), or null.
     let (key, value) = unsafe { (bytes(message.key, message.key_len), bytes(message.payload, message.len)) };
     match message.err {
@@ -132,8 +161,12 @@ unsafe fn delivery<'a>(message: &'a sys::rd_kafka_message_t, heartbeat: &CStr) -
             offset: message.offset,
             key,
             value,
-            // SAFETY: the message is live; the header's bytes are owned by it.
-            heartbeat: if value.is_none() { unsafe { header(message, heartbeat) } } else { None },
+            header: if value.is_none() || wanted.always {
+                // SAFETY: the message is live; the header's bytes are owned by it.
+                unsafe { header(message, &wanted.name) }
+            } else {
+                None
+            },
         },
         sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR__PARTITION_EOF => {
             Delivery::End { offset: message.offset }

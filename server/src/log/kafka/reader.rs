@@ -146,10 +146,10 @@ impl Reader for KafkaReader {
         let mut failure = None;
         let Partition { queue, next, ended_at } = partition;
         queue.drain(budget.records, |delivery| match delivery {
-            Delivery::Message { offset, key, value, heartbeat } => {
+            Delivery::Message { offset, key, value, header } => {
                 // Dropped too: what follows an error, or the order of offsets would have a hole.
                 if offset >= *next && failure.is_none() {
-                    into.push(number, offset, kind(value, heartbeat), key, value.unwrap_or_default());
+                    into.push(number, offset, kind(value, header), key, value.unwrap_or_default());
                     *next = offset + 1;
                     *ended_at = None;
                 }
