@@ -1,7 +1,8 @@
-"""Crates: every licence is one that the project can ship with.
+"""Crates: every licence is one that the project can ship with, and every dependency is used.
 
 Reads `cargo metadata`, that is the lock file and the crates that it pins. Advisories are not looked at: their database
-would be a download at every run, and what it says changes without a change here.
+(RustSec's, on GitHub) would be a download at every run, it cannot be reached where these checks run, and what it says
+changes without a change here.
 """
 
 from __future__ import annotations
@@ -22,6 +23,10 @@ ALLOWED = {
 EXCEPTIONS = {
     "libbz2-rs-sys": "bzip2-1.0.6",  # permissive; its notice stands in the crate
     "option-ext": "MPL-2.0",  # binds the crate's own files only, and they are not changed
+}
+# Not used, and why they are still there.
+KEPT = {
+    "num-bigint": "without it datafusion is built anew for everyone; goes with the next change of the lock file",
 }
 
 
@@ -74,13 +79,26 @@ def refused(packages: list[dict[str, Any]]) -> list[str]:
     return found
 
 
+def unused(package: dict[str, Any]) -> list[str]:
+    """Dependencies of a crate of ours that none of its sources mentions."""
+    folder = Path(package["manifest_path"]).parent
+    # A crate of ours may lie within another one: its sources are not the other one's.
+    inner = [path.parent for path in folder.rglob("Cargo.toml") if path.parent != folder]
+    files = [path for path in folder.rglob("*.rs") if not any(path.is_relative_to(i) for i in inner)]
+    words = set(re.findall(r"\w+", "\n".join(path.read_text() for path in files)))
+    names = {d["rename"] or d["name"] for d in package["dependencies"]}
+    return sorted(name for name in names - KEPT.keys() if name.replace("-", "_") not in words)
+
+
 def main() -> int:
     """Print what is wrong; returns the exit code."""
     command = ["cargo", "metadata", "--format-version", "1", "--locked"]
     metadata = json.loads(subprocess.run(command, cwd=ROOT, check=True, capture_output=True).stdout)
-    lines = refused(metadata["packages"])
+    lines = [f"not an allowed licence: {line}" for line in refused(metadata["packages"])]
+    for package in (p for p in metadata["packages"] if p["source"] is None):
+        lines += [f"{package['name']} does not use its dependency {name}" for name in unused(package)]
     for line in lines:
-        print(f"not an allowed licence: {line}", file=sys.stderr)
+        print(line, file=sys.stderr)
     return 1 if lines else 0
 
 

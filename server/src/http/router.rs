@@ -7,6 +7,7 @@ use axum::extract::DefaultBodyLimit;
 use axum::http::Uri;
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::{Extension, Router};
+use tower_http::compression::CompressionLayer;
 use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -89,7 +90,8 @@ pub fn router(app: Arc<App>) -> Router {
     Router::new()
         .merge(quick)
         .merge(long)
-        .merge(docs::router(api()))
+        // Read by browsers, now and then, from afar too; vectors and tables are not worth the CPU.
+        .merge(docs::router(api()).layer(CompressionLayer::new()))
         .fallback(async |uri: Uri| Error::NoRoute(uri.path().to_owned()))
         .method_not_allowed_fallback(async |uri: Uri| Error::NoMethod(uri.path().to_owned()))
         .layer(Extension(Arc::new(Plans::default())))

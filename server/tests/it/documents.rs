@@ -33,6 +33,11 @@ async fn the_page_works_without_a_network() {
     }
     let document = server.get("/openapi.json").await.ok();
     assert_eq!(document, serde_json::from_str::<Value>(&millpond::http::openapi_json()).unwrap());
+    let compressed = server.request("GET", "/openapi.json", &[("accept-encoding", "gzip")], "").await;
+    assert_eq!(compressed.headers["content-encoding"], "gzip");
+    assert!(compressed.body.len() < document.to_string().len() / 4);
+    let rows = server.request("GET", "/api/v1/streams", &[("accept-encoding", "gzip")], "").await;
+    assert!(!rows.headers.contains_key("content-encoding"), "only what browsers read");
 }
 
 /// Every operation says what can go wrong, and can be tried from the page.
