@@ -9,11 +9,15 @@ from decimal import Decimal
 from typing import Any
 
 import httpx
+import millpond
 import pytest
-from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
+from confluent_kafka.schema_registry import Schema, SchemaReference, SchemaRegistryClient
 from confluent_kafka.schema_registry.avro import AvroDeserializer, AvroSerializer
 from confluent_kafka.schema_registry.error import SchemaRegistryError
+from confluent_kafka.schema_registry.json_schema import JSONDeserializer, JSONSerializer
 from confluent_kafka.serialization import MessageField, SerializationContext
+
+from tests.harness import feeding
 
 ONE = {
     "type": "record",
@@ -198,3 +202,169 @@ def test_a_registry_elsewhere(make_server, apicurio, name):
 def test_the_registrys_own_content_type(shared):
     reply = httpx.get(f"{shared.url}/schema-registry/subjects")
     assert reply.headers["content-type"] == "application/vnd.schemaregistry.v1+json"
+
+
+COUNTRY = {"type": "enum", "name": "Country", "namespace": "geo", "symbols": ["PL", "DE"]}
+ADDRESS = {
+    "type": "record",
+    "name": "Address",
+    "namespace": "geo",
+    "fields": [{"name": "city", "type": "string"}, {"name": "country", "type": "geo.Country"}],
+}
+
+
+def shipped(client: SchemaRegistryClient, name: str) -> Schema:
+    """An order whose types are defined in two other subjects, one of which refers to the other."""
+    country, address = f"{name}.country", f"{name}.address"
+    client.register_schema(country, avro(COUNTRY))
+    of_country = SchemaReference("geo.Country", country, 1)
+    client.register_schema(address, Schema(json.dumps(ADDRESS), "AVRO", [of_country]))
+    order = {**ONE, "fields": [*ONE["fields"], {"name": "to", "type": "geo.Address"}]}
+    order["fields"].append({"name": "origin", "type": ["null", "geo.Country"], "default": None})
+    return Schema(json.dumps(order), "AVRO", [SchemaReference("geo.Address", address, 1), of_country])
+
+
+ROW = {
+    "id": "a",
+    "amount": Decimal("12.50"),
+    "ts": datetime(2024, 1, 1, tzinfo=timezone.utc),
+    "to": {"city": "Kraków", "country": "PL"},
+    "origin": "DE",
+}
+
+
+def test_schemas_that_refer_to_others(client, name):
+    schema = shipped(client, name)
+    context = SerializationContext(name, MessageField.VALUE)
+    frame = AvroSerializer(client, schema)(ROW, context)
+    found = client.get_latest_version(f"{name}-value")
+    assert found.schema_id == int.from_bytes(frame[1:5], "big")
+    assert [(r.name, r.subject, r.version) for r in found.schema.references] == [
+        ("geo.Address", f"{name}.address", 1),
+        ("geo.Country", f"{name}.country", 1),
+    ]
+    assert client.register_schema(f"{name}-value", schema) == found.schema_id
+    assert AvroDeserializer(client)(frame, context) == ROW
+
+
+def test_a_reference_that_is_not_there_and_one_that_is_in_use(ours, name):
+    schema = shipped(ours, name)
+    ours.register_schema(f"{name}-value", schema)
+    missing = Schema(schema.schema_str, "AVRO", [SchemaReference("geo.Address", f"{name}.nowhere", 1)])
+    assert failing(lambda: ours.register_schema(f"{name}-other", missing)) == (422, 42201)
+    bare = Schema(schema.schema_str, "AVRO")
+    assert failing(lambda: ours.register_schema(f"{name}-other", bare)) == (422, 42201)
+    assert failing(lambda: ours.delete_subject(f"{name}.country")) == (422, 42206)
+    ours.delete_subject(f"{name}-value")
+    ours.delete_subject(f"{name}.address")
+    ours.delete_subject(f"{name}.country")
+
+
+def rows_under_references(server, client, name) -> None:
+    schema = shipped(client, name)
+    client.register_schema(f"{name}-value", schema)
+    fs = server.store()
+    stream = fs.get_or_create_stream(name, event_time="ts", time="historical")
+    sql = f"""SELECT "to"['country'] AS country, origin, COUNT(*) AS n, SUM(amount) AS amount
+              FROM TUMBLE({name}, DESCRIPTOR(ts), INTERVAL '1' MINUTE)
+              GROUP BY "to"['country'], origin, window_end"""
+    group = fs.get_or_create_feature_group(name, sql=sql)
+    context = SerializationContext(name, MessageField.VALUE)
+    frames = [AvroSerializer(client, schema)(ROW, context) for _ in range(3)]
+    stream.append_encoded(frames)
+    stream.append([{**ROW, "origin": None}])
+    stream.finish()
+    feeding.settle(server, name)
+    assert stream.quarantine_counts() == {}
+    found = {(r["country"], r["origin"], r["n"], str(r["amount"])) for r in group.rows()}
+    assert found == {("PL", "DE", 3, "37.50"), ("PL", None, 1, "12.50")}
+
+
+def test_records_under_a_schema_with_references(make_server, name):
+    server = make_server()
+    client = SchemaRegistryClient({"url": f"{server.url}/schema-registry"})
+    rows_under_references(server, client, name)
+    server.stop()
+    server.start()
+    assert server.store().get_stream(name).records()[0]["row"]["to"] == {"city": "Kraków", "country": "PL"}
+
+
+def test_records_under_a_schema_with_references_elsewhere(make_server, apicurio, name):
+    server = make_server(env={"MILLPOND_SCHEMA_REGISTRY__URL": apicurio.url})
+    rows_under_references(server, SchemaRegistryClient({"url": apicurio.url}), name)
+
+
+PURCHASE = {
+    "$schema": "http://json-schema.org/draft-07/schema#",
+    "type": "object",
+    "title": "Purchase",
+    "additionalProperties": False,
+    "required": ["user_id", "n", "at"],
+    "properties": {
+        "user_id": {"type": "string"},
+        "n": {"type": "integer"},
+        "price": {"oneOf": [{"type": "null"}, {"$ref": "#/definitions/price"}]},
+        "at": {"type": "string", "format": "date-time"},
+    },
+    "definitions": {"price": {"type": "number", "minimum": 0}},
+}
+
+
+def wider() -> dict[str, Any]:
+    return {**PURCHASE, "properties": {**PURCHASE["properties"], "note": {"type": "string"}}}
+
+
+def json_schema(schema: dict[str, Any]) -> Schema:
+    return Schema(json.dumps(schema), "JSON")
+
+
+def test_json_schemas_have_subjects(client, name):
+    subject = f"{name}-value"
+    first = client.register_schema(subject, json_schema(PURCHASE))
+    assert client.register_schema(subject, json_schema(PURCHASE)) == first
+    found = client.get_latest_version(subject)
+    assert (found.schema.schema_type, json.loads(found.schema.schema_str)) == ("JSON", PURCHASE)
+    assert client.get_schema(first).schema_type == "JSON"
+    assert client.lookup_schema(subject, json_schema(PURCHASE)).version == 1
+    changed = {**PURCHASE, "properties": {**PURCHASE["properties"], "n": {"type": "string"}}}
+    assert not client.test_compatibility(subject, json_schema(changed))
+    assert failing(lambda: client.register_schema(subject, json_schema(changed)))[0] == 409
+    assert client.register_schema(subject, json_schema(wider())) != first
+    assert client.get_versions(subject) == [1, 2]
+
+
+def test_what_confluents_json_serializer_writes(ours, shared, name):
+    """A stream of the subject's JSON Schema: framed records in, columns by the schema, framed records out."""
+    serialize = JSONSerializer(json.dumps(PURCHASE), ours)
+    context = SerializationContext(name, MessageField.VALUE)
+    rows = [
+        {"user_id": "a", "n": 2, "price": 1.5, "at": "2024-05-01T12:00:00Z"},
+        {"user_id": "a", "n": 3, "price": None, "at": "2024-05-01T12:00:10Z"},
+    ]
+    frames = [serialize(row, context) for row in rows]
+    fs = shared.store()
+    stream = fs.get_or_create_stream(name, event_time="at", time="historical", format="json")
+    assert {c.name: (c.type, c.nullable) for c in stream.columns} == {
+        "user_id": ("string", False), "n": ("bigint", False), "price": ("double", True), "at": ("timestamp", False),
+    }  # fmt: skip
+    sql = f"""SELECT user_id, SUM(n) AS n, SUM(price) AS price
+              FROM TUMBLE({name}, DESCRIPTOR(at), INTERVAL '1' MINUTE) GROUP BY user_id, window_end"""
+    group = fs.get_or_create_feature_group(name, sql=sql)
+    stream.append_encoded(frames)
+    stream.append([{"user_id": "b", "n": 5, "at": "2024-05-01T12:00:20Z"}])
+    stream.finish()
+    feeding.settle(shared, name)
+    assert {(r["user_id"], r["n"], r["price"]) for r in group.rows()} == {("a", 5, 1.5), ("b", 5, None)}
+    # What came in as a row goes out as the serializer would have written it.
+    deserialize = JSONDeserializer(None, schema_registry_client=ours)
+    values = [deserialize(record["value"], context) for record in stream.records()]
+    assert [value["n"] for value in values] == [2, 3, 5]
+    # The stream moves with its schema, and one that comes with it is registered.
+    again = fs.get_or_create_stream(name, wider(), event_time="at", time="historical", format="json")
+    assert [c.name for c in again.columns if c.name == "note"] == ["note"]
+    assert ours.get_versions(f"{name}-value") == [1, 2]
+    with pytest.raises(millpond.MillpondError):
+        fs.get_or_create_stream(f"{name}_avro", subject=f"{name}-value", event_time="at")
+    anything = {"type": "object", "properties": {"at": {"type": "string"}, "x": {}}}
+    with pytest.raises(millpond.MillpondError, match="x: "):
+        fs.get_or_create_stream(f"{name}_any", anything, event_time="at", format="json")

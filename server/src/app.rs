@@ -10,6 +10,7 @@
 
 mod declared;
 mod groups;
+mod json_schema;
 mod own_stream;
 mod sinks;
 mod streams;

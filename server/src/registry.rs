@@ -6,7 +6,9 @@
 
 mod embedded;
 mod external;
+mod json;
 mod level;
+mod schema;
 mod subjects;
 
 use std::collections::HashMap;
@@ -19,6 +21,7 @@ use crate::store::{SchemaChange, Store};
 
 pub use embedded::Embedded;
 pub use level::Level;
+pub use schema::{Kind, Reference, Schema, Stored};
 pub use subjects::{Registered, Which};
 
 use external::External;
@@ -64,10 +67,13 @@ pub enum Error {
     /// Only what was deleted softly can be deleted for good.
     #[error("Subject '{0}' Version {1} was not deleted first before being permanently deleted")]
     VersionNotDeleted(String, u32),
+    /// Others refer to it.
+    #[error("One or more references exist to the schema {{magic=1,keytype=SCHEMA,subject={0},version={1}}}.")]
+    Referenced(String, u32),
     /// The subject follows the registry's level.
     #[error("Subject '{0}' does not have subject-level compatibility configured")]
     NoConfig(String),
-    /// Not an Avro schema that stands by itself.
+    /// Not a schema, or it refers to what is not there.
     #[error("Invalid schema: {0}")]
     InvalidSchema(String),
     /// Not a version number.
@@ -94,6 +100,17 @@ pub enum Error {
     /// The store failed.
     #[error(transparent)]
     Store(#[from] crate::store::Error),
+}
+
+/// The latest schema of a subject.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Latest {
+    /// Its id.
+    pub id: u32,
+    /// What it is written in.
+    pub kind: Kind,
+    /// Its text, standing by itself: what it refers to is in it.
+    pub schema: String,
 }
 
 /// Where writers' schemas come from and readers' schemas are registered.
@@ -137,7 +154,7 @@ impl Registry {
         }
     }
 
-    /// The schema of an id. Blocks while an external registry is asked (up to its timeout), and may
+    /// The schema of an id, standing by itself: what it refers to is in it. Blocks while an external registry is asked (up to its timeout), and may
     /// be called from any thread.
     ///
     /// # Errors
@@ -147,7 +164,9 @@ impl Registry {
             return Ok(Arc::clone(schema));
         }
         let schema: Arc<str> = match &self.backend {
-            Backend::Embedded(embedded) => embedded.schema(id).ok_or(Error::Unknown { id })?,
+            Backend::Embedded(embedded) => {
+                Arc::clone(&embedded.schema(id).ok_or(Error::Unknown { id })?.whole)
+            }
             Backend::External(external) => match self.store.schema_by_id(&self.identity, id)? {
                 Some(schema) => schema.into(),
                 None => {
@@ -162,11 +181,15 @@ impl Registry {
         Ok(schema)
     }
 
-    /// Id and text of a subject's latest schema; `None`: there is no such subject.
-    pub async fn latest(&self, subject: &str) -> Result<Option<(u32, String)>, Error> {
+    /// A subject's latest schema; `None`: there is no such subject.
+    pub async fn latest(&self, subject: &str) -> Result<Option<Latest>, Error> {
         match &self.backend {
             Backend::Embedded(embedded) => match embedded.version(subject, Which::Latest, false) {
-                Ok(found) => Ok(Some((found.id, found.schema.to_string()))),
+                Ok(found) => Ok(Some(Latest {
+                    id: found.id,
+                    kind: found.schema.schema.kind,
+                    schema: found.schema.whole.to_string(),
+                })),
                 Err(Error::NoSubject(_) | Error::NoVersion(_)) => Ok(None),
                 Err(error) => Err(error),
             },
@@ -178,13 +201,19 @@ impl Registry {
     ///
     /// # Errors
     /// [`Error::Incompatible`] where the subject's level forbids it.
-    pub async fn register(&self, subject: &str, schema: &str) -> Result<u32, Error> {
+    pub async fn register(&self, subject: &str, schema: impl Into<Schema>) -> Result<u32, Error> {
+        let schema = schema.into();
         match &self.backend {
             // A synced write of some hundred microseconds, seldom: not worth a thread.
             Backend::Embedded(embedded) => embedded.register(subject, schema),
             Backend::External(external) => external.register(subject, schema).await,
         }
     }
+}
+
+/// A JSON Schema made to stand by itself: what it refers to within itself is where it is referred to.
+pub fn json_schema(text: &str) -> Result<String, Error> {
+    json::self_contained(text, &[])
 }
 
 impl std::fmt::Debug for Registry {

@@ -7,9 +7,10 @@ use millpond_engine::time::Span;
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::{App, Error, now};
+use super::{App, Error, declared, json_schema, now};
 use crate::catalog::{Error as CatalogError, Format, Seconds, Stream, StreamEntry, StreamId, StreamSpec};
 use crate::log;
+use crate::registry::{self, Kind, Latest, Schema};
 
 /// More partitions than this in an embedded log are a mistake.
 const MAX_PARTITIONS: u32 = 1024;
@@ -25,10 +26,13 @@ impl App {
     /// The same, for a caller that has its turn already.
     pub(super) async fn stream_for_group(&self, spec: StreamSpec) -> Result<(Arc<StreamEntry>, bool), Error> {
         check(&spec)?;
-        let spec = declared(spec)?;
         let log_name = spec.topic.clone().unwrap_or_else(|| spec.name.to_string());
         let subject = spec.subject.clone().unwrap_or_else(|| format!("{log_name}-value"));
         let existing = self.catalog.stream(spec.name.as_str()).ok();
+        let (spec, json) = match (spec.format, &existing, &spec.schema) {
+            (Format::Avro, ..) | (_, Some(_), None) => (spec, Columns::Declared),
+            (Format::Json, ..) => self.columns_of_json(spec, &subject).await?,
+        };
         if let Some(existing) = &existing {
             same(existing, &spec, &subject)?;
             let Some(schema) = &spec.schema else { return Ok((Arc::clone(existing), false)) };
@@ -41,14 +45,27 @@ impl App {
             }
         }
         let (schema_id, schema) = match &spec.schema {
-            // The columns of JSON are no Avro schema: no registry knows them.
-            Some(schema) if spec.format == Format::Json => (0, schema_text(schema)),
+            Some(schema) if spec.format == Format::Json => {
+                let id = match json {
+                    Columns::Declared => 0,
+                    Columns::Registered(id) => id,
+                    Columns::ToRegister(text) => self.registry.register(&subject, Schema::json(text)).await?,
+                };
+                (id, schema_text(schema))
+            }
             Some(schema) => {
                 let text = schema_text(schema);
                 parse(&spec, &text)?;
                 (self.registry.register(&subject, &text).await?, text)
             }
-            None => self.latest(&subject).await?,
+            None => {
+                let latest = self.latest(&subject).await?;
+                if latest.kind != Kind::Avro {
+                    let message = format!("the latest schema of subject {subject} is a JSON Schema");
+                    return Err(CatalogError::invalid("format", message, "say format=\"json\"").into());
+                }
+                (latest.id, latest.schema)
+            }
         };
         parse(&spec, &schema)?;
         let created = existing.is_none();
@@ -87,7 +104,39 @@ impl App {
         Ok((self.catalog.put_stream(def)?, created))
     }
 
-    async fn latest(&self, subject: &str) -> Result<(u32, String), Error> {
+    /// Of a stream of JSON the Avro record in the place of what was said of its columns: a list of them, a
+    /// JSON Schema, or nothing, which means the subject's latest one.
+    async fn columns_of_json(
+        &self,
+        spec: StreamSpec,
+        subject: &str,
+    ) -> Result<(StreamSpec, Columns), Error> {
+        let (name, unit) = (spec.name.as_str(), spec.event_time_unit);
+        let (record, columns) = match &spec.schema {
+            Some(schema) if is_json_schema(schema) => {
+                let text = schema_text(schema);
+                let record = json_schema::record(name, &parsed(&text)?, &spec.event_time, unit)?;
+                (record, Columns::ToRegister(text))
+            }
+            Some(_) => {
+                let declared = declared::json_record(name, spec.schema.as_ref(), &spec.event_time, unit)?;
+                (declared, Columns::Declared)
+            }
+            None => {
+                let latest = self.latest(subject).await?;
+                if latest.kind != Kind::Json {
+                    let message = format!("the latest schema of subject {subject} is no JSON Schema");
+                    let hint = "declare the columns, or leave the format out for records in Avro";
+                    return Err(CatalogError::invalid("schema", message, hint).into());
+                }
+                let record = json_schema::record(name, &parsed(&latest.schema)?, &spec.event_time, unit)?;
+                (record, Columns::Registered(latest.id))
+            }
+        };
+        Ok((StreamSpec { schema: Some(record), ..spec }, columns))
+    }
+
+    async fn latest(&self, subject: &str) -> Result<Latest, Error> {
         self.registry.latest(subject).await?.ok_or_else(|| {
             CatalogError::invalid(
                 "schema",
@@ -164,14 +213,29 @@ fn check(spec: &StreamSpec) -> Result<(), CatalogError> {
     Ok(())
 }
 
-/// With the Avro record in the place of declared columns.
-fn declared(spec: StreamSpec) -> Result<StreamSpec, CatalogError> {
-    if spec.format == Format::Avro {
-        return Ok(spec);
+/// Where a stream's columns come from, if its records are JSON.
+enum Columns {
+    /// They were declared: no registry knows them.
+    Declared,
+    /// A JSON Schema of this id.
+    Registered(u32),
+    /// A JSON Schema that comes with the stream.
+    ToRegister(String),
+}
+
+/// A schema as an object is a JSON Schema; declared columns are a list.
+fn is_json_schema(schema: &Value) -> bool {
+    let is_schema = |value: &Value| value.get("properties").is_some_and(Value::is_object);
+    match schema {
+        Value::String(text) => serde_json::from_str::<Value>(text).is_ok_and(|value| is_schema(&value)),
+        schema => is_schema(schema),
     }
-    let (name, unit) = (spec.name.as_str(), spec.event_time_unit);
-    let record = super::declared::json_record(name, spec.schema.as_ref(), &spec.event_time, unit)?;
-    Ok(StreamSpec { schema: Some(record), ..spec })
+}
+
+/// A JSON Schema that stands by itself.
+fn parsed(text: &str) -> Result<Value, Error> {
+    let whole = registry::json_schema(text)?;
+    serde_json::from_str(&whole).map_err(|e| registry::Error::InvalidSchema(e.to_string()).into())
 }
 
 /// Checks that a stream of JSON can move to other columns: its old records must stay readable.

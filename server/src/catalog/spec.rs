@@ -32,7 +32,7 @@ pub struct StreamSpec {
     #[schema(value_type = String, example = "events")]
     pub name: Name,
     /// Avro schema, as JSON or as text; without it the latest one of the subject. With `format` `json`:
-    /// the columns, as `[{"name", "type", "nullable"}]`
+    /// the columns, as `[{"name", "type", "nullable"}]`, or a JSON Schema of objects
     #[schema(value_type = Option<Value>)]
     #[serde(default)]
     pub schema: Option<Value>,
@@ -117,7 +117,8 @@ pub struct GroupSpec {
     /// Values older than this are not served and not joined, seconds
     #[serde(default)]
     pub ttl: Option<Seconds>,
-    /// `earliest`, `latest` or an instant
+    /// `earliest`, `latest` or an instant: what was appended from then on (of a topic: by its records'
+    /// timestamps)
     #[serde(default)]
     pub start: Option<String>,
     /// Accepted for Hopsworks' users; derived groups are always fed by a stream

@@ -1,8 +1,8 @@
 //! `/schema-registry`: the embedded registry with Confluent's HTTP API, errors and content types, so
 //! that its clients and serializers work unchanged.
 //!
-//! <https://docs.confluent.io/platform/current/schema-registry/develop/api.html>. Avro without
-//! references; one context; the mode is always READWRITE.
+//! <https://docs.confluent.io/platform/current/schema-registry/develop/api.html>. Avro and JSON
+//! Schema, with references; one context; the mode is always READWRITE.
 
 mod config;
 mod reply;

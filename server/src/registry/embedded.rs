@@ -3,12 +3,13 @@
 //! A schema keeps its id for good, also when every version that had it is deleted: records with the
 //! id may be in a log.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use parking_lot::RwLock;
 
-use super::subjects::{Parsed, Registration, Subjects, Version};
-use super::{EMBEDDED, Error, Level, Registered, Which};
+use super::subjects::{Registration, Subjects, Version};
+use super::{EMBEDDED, Error, Level, Registered, Schema, Stored, Which};
 use crate::store::{self, SchemaChange, Store};
 
 /// The embedded registry. Reads are in memory; each change is one synced write.
@@ -21,8 +22,10 @@ impl Embedded {
     /// Reads what the store has.
     pub(super) fn open(store: Arc<Store>) -> Result<Self, Error> {
         let mut subjects = Subjects::default();
+        let mut facets: HashMap<u32, Vec<u8>> = store.schema_facets(EMBEDDED)?.into_iter().collect();
         for (id, schema) in store.schemas(EMBEDDED)? {
-            subjects.put_schema(id, &schema);
+            let facets = facets.remove(&id).map(|facets| from_json(&facets)).transpose()?;
+            subjects.restore(id, schema, facets.unwrap_or_default())?;
         }
         for entry in store.subject_entries(EMBEDDED)? {
             subjects.put_version(&entry.subject, entry.version, from_json(&entry.document)?);
@@ -34,7 +37,7 @@ impl Embedded {
     }
 
     /// The schema of an id.
-    pub fn schema(&self, id: u32) -> Option<Arc<str>> {
+    pub fn schema(&self, id: u32) -> Option<Arc<Stored>> {
         self.subjects.read().schema(id)
     }
 
@@ -64,14 +67,27 @@ impl Embedded {
     }
 
     /// The version of a subject that has this schema, compared normalised.
-    pub fn lookup(&self, subject: &str, schema: &str, deleted: bool) -> Result<Registered, Error> {
-        self.subjects.read().lookup(subject, &Parsed::new(schema)?, deleted)
+    pub fn lookup(
+        &self,
+        subject: &str,
+        schema: impl Into<Schema>,
+        deleted: bool,
+    ) -> Result<Registered, Error> {
+        let subjects = self.subjects.read();
+        subjects.lookup(subject, &subjects.parse(schema.into())?, deleted)
+    }
+
+    /// The ids of the schemas that refer to a version of a subject.
+    pub fn referenced_by(&self, subject: &str, which: Which) -> Result<Vec<u32>, Error> {
+        let subjects = self.subjects.read();
+        let found = subjects.version(subject, which, false)?;
+        Ok(subjects.referenced_by(subject, found.version))
     }
 
     /// Registers a schema, unless the subject has it: its id either way.
-    pub fn register(&self, subject: &str, schema: &str) -> Result<u32, Error> {
-        let parsed = Parsed::new(schema)?;
+    pub fn register(&self, subject: &str, schema: impl Into<Schema>) -> Result<u32, Error> {
         let mut subjects = self.subjects.write();
+        let parsed = subjects.parse(schema.into())?;
         let (id, version, schema) = match subjects.register(subject, parsed)? {
             Registration::Exists { id } => return Ok(id),
             Registration::New { id, version, schema } => (id, version, schema),
@@ -79,9 +95,13 @@ impl Embedded {
         let document = Version { id, deleted: false };
         let json = to_json(&document)?;
         let mut changes = vec![SchemaChange::PutVersion { subject, version, document: &json }];
-        changes.extend(schema.as_deref().map(|schema| SchemaChange::PutSchema { id, schema }));
+        let facets = schema.as_ref().and_then(|schema| schema.facets());
+        let facets = facets.map(|facets| to_json(&facets)).transpose()?;
+        let text = schema.as_ref().map(|schema| schema.schema.text.as_str());
+        changes.extend(text.map(|schema| SchemaChange::PutSchema { id, schema }));
+        changes.extend(facets.as_deref().map(|document| SchemaChange::PutFacets { id, document }));
         self.store.put_schemas(EMBEDDED, &changes)?;
-        if let Some(schema) = &schema {
+        if let Some(schema) = schema {
             subjects.put_schema(id, schema);
         }
         subjects.put_version(subject, version, document);
@@ -89,8 +109,13 @@ impl Embedded {
     }
 
     /// What keeps a schema from being the subject's next version.
-    pub fn incompatibilities(&self, subject: &str, schema: &str) -> Result<Vec<String>, Error> {
-        self.subjects.read().incompatibilities(subject, &Parsed::new(schema)?)
+    pub fn incompatibilities(
+        &self,
+        subject: &str,
+        schema: impl Into<Schema>,
+    ) -> Result<Vec<String>, Error> {
+        let subjects = self.subjects.read();
+        subjects.incompatibilities(subject, &subjects.parse(schema.into())?)
     }
 
     /// The same against one version, by the subject's level.
@@ -98,12 +123,12 @@ impl Embedded {
         &self,
         subject: &str,
         which: Which,
-        schema: &str,
+        schema: impl Into<Schema>,
     ) -> Result<Vec<String>, Error> {
-        let schema = Parsed::new(schema)?;
         let subjects = self.subjects.read();
+        let schema = subjects.parse(schema.into())?;
         let old = subjects.version(subject, which, false)?;
-        subjects.effective_level(subject).check(&schema.text, &old.schema)
+        subjects.effective_level(subject).check(&schema, &old.schema)
     }
 
     /// Deletes all versions of a subject: softly, then for good. Returns their numbers.

@@ -10,19 +10,25 @@ use std::error::Error as _;
 use std::future::Future;
 use std::time::{Duration, Instant};
 
+use millpond_engine::avro;
 use parking_lot::Mutex;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use schema_registry_converter::async_impl::schema_registry::{
     SrSettings, get_schema_by_id, get_schema_by_subject_and_version, post_schema,
 };
 use schema_registry_converter::error::SRCError;
-use schema_registry_converter::schema_registry_common::{RawError, SchemaType, SuppliedSchema};
+use schema_registry_converter::schema_registry_common::{
+    RawError, RegisteredReference, RegisteredSchema, SchemaType, SuppliedSchema,
+};
 
-use super::Error;
+use super::{Error, Kind, Latest, Schema, json};
 use crate::config;
 
 /// How long "there is no such id" is believed once it is final.
 const NEGATIVE: Duration = Duration::from_secs(30);
+
+/// References go no deeper than this: what does refers to itself.
+const MAX_DEPTH: usize = 32;
 
 /// Leaves what RFC 3986 calls unreserved.
 const SUBJECT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
@@ -85,7 +91,11 @@ impl External {
         let (reply, answer) = std::sync::mpsc::channel();
         self.spawn(async move {
             // The caller waits for as long as the request may take.
-            let _ = reply.send(get_schema_by_id(id, &settings).await);
+            let found = match get_schema_by_id(id, &settings).await {
+                Ok(found) => whole(&settings, found).await,
+                Err(error) => Err(error),
+            };
+            let _ = reply.send(found);
         })?;
         let found = answer.recv().map_err(|_| self.unavailable("its thread ended"))?;
         match found {
@@ -111,13 +121,25 @@ impl External {
         self.unavailable(&format!("it does not know schema {id} yet"))
     }
 
-    pub async fn latest(&self, subject: &str) -> Result<Option<(u32, String)>, Error> {
+    pub async fn latest(&self, subject: &str) -> Result<Option<Latest>, Error> {
         let (settings, encoded) = (self.settings.clone(), encode(subject));
         let found = self
-            .run(async move { get_schema_by_subject_and_version(&settings, &encoded, None).await })
+            .run(async move {
+                whole(&settings, get_schema_by_subject_and_version(&settings, &encoded, None).await?).await
+            })
             .await?;
         match found {
-            Ok(found) => Ok(Some((found.id, found.schema))),
+            Ok(found) => {
+                let kind = match found.schema_type {
+                    SchemaType::Avro => Kind::Avro,
+                    SchemaType::Json => Kind::Json,
+                    other => {
+                        let message = format!("the latest schema of subject {subject} is {other:?}");
+                        return Err(Error::InvalidSchema(message));
+                    }
+                };
+                Ok(Some(Latest { id: found.id, kind, schema: found.schema }))
+            }
             Err(error) => match registry_code(&error) {
                 Some(40401 | 40402) => Ok(None),
                 _ => Err(self.failure(&error)),
@@ -125,8 +147,13 @@ impl External {
         }
     }
 
-    pub async fn register(&self, subject: &str, schema: &str) -> Result<u32, Error> {
-        let supplied = SuppliedSchema::new(None, SchemaType::Avro, schema.to_owned());
+    /// Registers a schema that stands by itself.
+    pub async fn register(&self, subject: &str, schema: Schema) -> Result<u32, Error> {
+        let kind = match schema.kind {
+            Kind::Avro => SchemaType::Avro,
+            Kind::Json => SchemaType::Json,
+        };
+        let supplied = SuppliedSchema::new(None, kind, schema.text);
         let (settings, encoded) = (self.settings.clone(), encode(subject));
         let found = self.run(async move { post_schema(&settings, encoded, supplied).await }).await?;
         found.map(|found| found.id).map_err(|error| {
@@ -182,6 +209,48 @@ impl Drop for External {
             runtime.shutdown_background();
         }
     }
+}
+
+/// A schema with what it refers to in it; as it is where it cannot be put together, for whoever reads it
+/// to say so.
+async fn whole(settings: &SrSettings, mut found: RegisteredSchema) -> Result<RegisteredSchema, SRCError> {
+    // Depth first, without recursion: an asynchronous function that calls itself lives on the heap.
+    let mut texts: HashMap<(String, u32), String> = HashMap::new();
+    let mut open = vec![found.clone()];
+    while let Some(schema) = open.last() {
+        let key = |r: &RegisteredReference| (r.subject.clone(), r.version);
+        if let Some(next) = schema.references.iter().find(|r| !texts.contains_key(&key(r))) {
+            if open.len() > MAX_DEPTH {
+                return Ok(found);
+            }
+            let subject = encode(&next.subject);
+            let mut below = get_schema_by_subject_and_version(settings, &subject, Some(next.version)).await?;
+            below.subject = Some(next.subject.clone());
+            below.version = Some(next.version);
+            open.push(below);
+            continue;
+        }
+        let parts: Vec<(&str, &str)> = schema
+            .references
+            .iter()
+            .filter_map(|r| Some((r.name.as_str(), texts.get(&key(r))?.as_str())))
+            .collect();
+        let text = match &schema.schema_type {
+            SchemaType::Json => json::self_contained(&schema.schema, &parts).ok(),
+            _ => {
+                let parts: Vec<&str> = parts.iter().map(|(_, text)| *text).collect();
+                avro::self_contained(&schema.schema, &parts).ok()
+            }
+        };
+        let text = text.unwrap_or_else(|| schema.schema.clone());
+        match open.pop() {
+            Some(RegisteredSchema { subject: Some(subject), version: Some(version), .. }) if !open.is_empty() => {
+                texts.insert((subject, version), text);
+            }
+            _ => found.schema = text,
+        }
+    }
+    Ok(found)
 }
 
 fn encode(subject: &str) -> String {

@@ -7,7 +7,8 @@ use std::str::FromStr;
 use millpond_engine::avro::compatibility;
 use serde::{Deserialize, Serialize};
 
-use super::Error;
+use super::schema::{Kind, Stored};
+use super::{Error, json};
 
 /// What a new schema must keep to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -37,24 +38,39 @@ impl Level {
     }
 
     /// What keeps `new` from following `old`; empty: nothing.
-    pub fn check(self, new: &str, old: &str) -> Result<Vec<String>, Error> {
+    pub fn check(self, new: &Stored, old: &Stored) -> Result<Vec<String>, Error> {
         let (backward, forward) = match self {
             Self::None => (false, false),
             Self::Backward | Self::BackwardTransitive => (true, false),
             Self::Forward | Self::ForwardTransitive => (false, true),
             Self::Full | Self::FullTransitive => (true, true),
         };
+        if self != Self::None && new.schema.kind != old.schema.kind {
+            return Ok(vec!["the schema type is another one".to_owned()]);
+        }
         let mut reasons = Vec::new();
         for (wanted, reader, writer, sides) in [
             (backward, new, old, "the new schema reading the old one's data"),
             (forward, old, new, "the old schema reading the new one's data"),
         ] {
             if wanted {
-                let found = compatibility(reader, writer).map_err(|e| Error::InvalidSchema(e.to_string()))?;
+                let found = differences(reader, writer)?;
                 reasons.extend(found.into_iter().map(|reason| format!("{reason} ({sides})")));
             }
         }
         Ok(reasons)
+    }
+}
+
+/// What keeps one schema from reading what another one wrote, of the same kind.
+fn differences(reader: &Stored, writer: &Stored) -> Result<Vec<String>, Error> {
+    match reader.schema.kind {
+        Kind::Json => json::compatibility(&reader.whole, &writer.whole),
+        Kind::Avro => {
+            let found = compatibility(&reader.whole, &writer.whole)
+                .map_err(|e| Error::InvalidSchema(e.to_string()))?;
+            Ok(found.iter().map(ToString::to_string).collect())
+        }
     }
 }
 

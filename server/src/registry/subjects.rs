@@ -4,8 +4,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use millpond_engine::avro::{Normal, ReaderSchema, normalised};
-
+use super::schema::{Facets, Reference, Schema, Stored};
 use super::{Error, Level};
 
 /// A version of a subject.
@@ -17,8 +16,8 @@ pub struct Registered {
     pub version: u32,
     /// Id of the schema, the same under every subject.
     pub id: u32,
-    /// The schema as it was registered.
-    pub schema: Arc<str>,
+    /// The schema.
+    pub schema: Arc<Stored>,
 }
 
 /// Which version of a subject.
@@ -61,43 +60,61 @@ pub(super) enum Registration {
     /// The subject has the schema.
     Exists { id: u32 },
     /// A new version; `schema` where the id is new too.
-    New { id: u32, version: u32, schema: Option<String> },
+    New { id: u32, version: u32, schema: Option<Arc<Stored>> },
 }
 
 /// All subjects.
 #[derive(Debug, Default)]
 pub(super) struct Subjects {
-    schemas: BTreeMap<u32, Arc<str>>,
-    /// Normalised text → id.
+    schemas: BTreeMap<u32, Arc<Stored>>,
+    /// What tells a schema from others → id.
     ids: HashMap<String, u32>,
     subjects: BTreeMap<String, BTreeMap<u32, Version>>,
     levels: HashMap<String, Level>,
 }
 
-/// A schema that parses, with what it is compared by.
-pub(super) struct Parsed {
-    pub text: String,
-    normal: String,
-}
-
-impl Parsed {
-    pub fn new(schema: &str) -> Result<Self, Error> {
-        let invalid = |e: &dyn std::fmt::Display| Error::InvalidSchema(e.to_string());
-        let normal = normalised(schema, Normal::Text).map_err(|e| invalid(&e))?;
-        // Whether a stream can have it as its schema is asked when the stream is created.
-        match ReaderSchema::parse(schema, None) {
-            Err(error @ millpond_engine::avro::SchemaError::Parse(_)) => Err(invalid(&error)),
-            _ => Ok(Self { text: schema.to_owned(), normal }),
-        }
-    }
-}
-
 impl Subjects {
-    pub fn put_schema(&mut self, id: u32, schema: &str) {
-        if let Ok(normal) = normalised(schema, Normal::Text) {
-            self.ids.entry(normal).or_insert(id);
-        }
-        self.schemas.insert(id, schema.into());
+    pub fn put_schema(&mut self, id: u32, schema: Arc<Stored>) {
+        self.ids.entry(schema.identity.clone()).or_insert(id);
+        self.schemas.insert(id, schema);
+    }
+
+    /// Reads a schema that is in the store; its references are here already, for they have lower ids.
+    pub fn restore(&mut self, id: u32, text: String, facets: Facets) -> Result<(), Error> {
+        let Facets { schema_type, references, parts } = facets;
+        let parts = parts
+            .into_iter()
+            .map(|part| Ok((part, self.schema(part).ok_or(Error::Unknown { id: part })?)))
+            .collect::<Result<Vec<_>, Error>>()?;
+        let schema = Schema { kind: schema_type, text, references };
+        self.put_schema(id, Arc::new(Stored::restored(schema, &parts)));
+        Ok(())
+    }
+
+    /// A schema with what it refers to.
+    pub fn parse(&self, schema: Schema) -> Result<Stored, Error> {
+        let find = |reference: &Reference| {
+            let Reference { subject, version, .. } = reference;
+            let found = self.version(subject, Which::Number(*version), false);
+            let missing = || {
+                Error::InvalidSchema(format!(
+                    "No schema reference found for subject \"{subject}\" and version {version}"
+                ))
+            };
+            found.map(|found| (found.id, found.schema)).map_err(|_| missing())
+        };
+        let parts = schema.references.iter().map(find).collect::<Result<Vec<_>, _>>()?;
+        Stored::parse(schema, &parts)
+    }
+
+    /// The ids of the schemas that refer to a version and are in use.
+    pub fn referenced_by(&self, subject: &str, version: u32) -> Vec<u32> {
+        let refers = |schema: &Stored| {
+            schema.schema.references.iter().any(|r| r.subject == subject && r.version == version)
+        };
+        let used = |id: u32| self.subjects.values().flat_map(BTreeMap::values).any(|v| v.id == id && !v.deleted);
+        let referring = self.schemas.iter().filter(|(id, schema)| refers(schema) && used(**id));
+        referring.map(|(id, _)| *id).collect()
     }
 
     pub fn put_version(&mut self, subject: &str, number: u32, version: Version) {
@@ -129,7 +146,7 @@ impl Subjects {
         self.level(subject).or_else(|| self.level("")).unwrap_or_default()
     }
 
-    pub fn schema(&self, id: u32) -> Option<Arc<str>> {
+    pub fn schema(&self, id: u32) -> Option<Arc<Stored>> {
         self.schemas.get(&id).cloned()
     }
 
@@ -172,16 +189,16 @@ impl Subjects {
         Ok(used.map(|(subject, number, _)| (subject.clone(), *number)).collect())
     }
 
-    pub fn lookup(&self, subject: &str, schema: &Parsed, deleted: bool) -> Result<Registered, Error> {
+    pub fn lookup(&self, subject: &str, schema: &Stored, deleted: bool) -> Result<Registered, Error> {
         self.versions(subject, deleted)?;
-        let id = *self.ids.get(&schema.normal).ok_or(Error::NoSchema)?;
+        let id = *self.ids.get(&schema.identity).ok_or(Error::NoSchema)?;
         let (number, _) =
             self.listed(subject, deleted).filter(|(_, v)| v.id == id).last().ok_or(Error::NoSchema)?;
         self.version(subject, Which::Number(number), deleted)
     }
 
-    pub fn register(&self, subject: &str, schema: Parsed) -> Result<Registration, Error> {
-        let id = self.ids.get(&schema.normal).copied();
+    pub fn register(&self, subject: &str, schema: Stored) -> Result<Registration, Error> {
+        let id = self.ids.get(&schema.identity).copied();
         if let Some(id) = id
             && self.listed(subject, false).any(|(_, version)| version.id == id)
         {
@@ -195,12 +212,12 @@ impl Subjects {
         let version = last.map_or(1, |(number, _)| number + 1);
         Ok(match id {
             Some(id) => Registration::New { id, version, schema: None },
-            None => Registration::New { id: self.max_id() + 1, version, schema: Some(schema.text) },
+            None => Registration::New { id: self.max_id() + 1, version, schema: Some(Arc::new(schema)) },
         })
     }
 
     /// What keeps a schema from being the subject's next version.
-    pub fn incompatibilities(&self, subject: &str, schema: &Parsed) -> Result<Vec<String>, Error> {
+    pub fn incompatibilities(&self, subject: &str, schema: &Stored) -> Result<Vec<String>, Error> {
         let level = self.effective_level(subject);
         let mut earlier: Vec<(u32, Version)> = self.listed(subject, false).collect();
         if !level.is_transitive() {
@@ -209,7 +226,7 @@ impl Subjects {
         let mut reasons = Vec::new();
         for (number, version) in earlier {
             let old = self.schema(version.id).ok_or(Error::Unknown { id: version.id })?;
-            let found = level.check(&schema.text, &old)?;
+            let found = level.check(schema, &old)?;
             reasons.extend(found.into_iter().map(|reason| format!("version {number}: {reason}")));
         }
         Ok(reasons)
@@ -223,7 +240,10 @@ impl Subjects {
             (true, ..) => Err(Error::NoSubject(subject.to_owned())),
             (_, true, false) => Err(Error::SubjectDeleted(subject.to_owned())),
             (_, false, true) => Err(Error::SubjectNotDeleted(subject.to_owned())),
-            (_, false, false) => Ok(alive),
+            (_, false, false) => {
+                self.unreferenced(subject, alive.iter().map(|(number, _)| *number))?;
+                Ok(alive)
+            }
             (_, true, true) => Ok(all),
         }
     }
@@ -246,7 +266,18 @@ impl Subjects {
         match (deleted, permanent) {
             (true, false) => Err(Error::VersionDeleted(subject.to_owned(), number)),
             (false, true) => Err(Error::VersionNotDeleted(subject.to_owned(), number)),
-            _ => Ok((number, Version { id: found.id, deleted })),
+            _ => {
+                self.unreferenced(subject, std::iter::once(number))?;
+                Ok((number, Version { id: found.id, deleted }))
+            }
+        }
+    }
+
+    /// Whether versions of a subject may go: no schema that is in use refers to one of them.
+    fn unreferenced(&self, subject: &str, mut versions: impl Iterator<Item = u32>) -> Result<(), Error> {
+        match versions.find(|version| !self.referenced_by(subject, *version).is_empty()) {
+            Some(version) => Err(Error::Referenced(subject.to_owned(), version)),
+            None => Ok(()),
         }
     }
 

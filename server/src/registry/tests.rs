@@ -27,7 +27,7 @@ fn one_schema_has_one_id_under_all_subjects() {
     assert_eq!(registry.register("x-value", &schema).unwrap(), id);
     let spelled = schema.replace("\"int\"", "{\"type\": \"int\"}");
     assert_eq!(registry.register("y-value", &spelled).unwrap(), id);
-    assert_eq!(&*registry.schema(id).unwrap(), schema);
+    assert_eq!(registry.schema(id).unwrap().schema.text, schema);
     assert_eq!(registry.uses(id, false).unwrap(), [("x-value".to_owned(), 1), ("y-value".to_owned(), 1)]);
     let other = registry.register("x-value", &record(&format!("{A},{B_WITH_DEFAULT}"))).unwrap();
     assert_ne!(other, id);
@@ -139,7 +139,7 @@ fn everything_is_there_after_a_restart() {
     assert_eq!(registry.subjects(false), ["a/b c"]);
     assert_eq!(registry.versions("a/b c", false).unwrap(), [2]);
     assert_eq!(registry.versions("a/b c", true).unwrap(), [1, 2]);
-    assert_eq!(&*registry.schema(first).unwrap(), record(A));
+    assert_eq!(registry.schema(first).unwrap().schema.text, record(A));
     assert_eq!(registry.register("other", &record(B)), Ok(second));
     assert_eq!(registry.register("other2", &record(B_WITH_DEFAULT)), Ok(second + 1));
 }
@@ -167,6 +167,41 @@ fn what_is_no_schema_or_version_or_level_is_refused() {
     assert_eq!("latest".parse(), Ok(Which::Latest));
     assert_eq!("backward_transitive".parse(), Ok(Level::BackwardTransitive));
     assert!(matches!("sideways".parse::<Level>(), Err(Error::InvalidLevel(_))));
+}
+
+const COUNTRY: &str = r#"{"type":"enum","name":"geo.Country","symbols":["PL","DE"]}"#;
+const ADDRESS: &str = r#"{"type":"record","name":"geo.Address","fields":[{"name":"country","type":"Country"}]}"#;
+const ORDER: &str = r#"{"type":"record","name":"Order","fields":[{"name":"to","type":"geo.Address"},{"name":"from","type":"geo.Country"}]}"#;
+
+fn referring(text: &str, references: &[(&str, &str)]) -> Schema {
+    let reference =
+        |(name, subject): &(&str, &str)| Reference { name: (*name).into(), subject: (*subject).into(), version: 1 };
+    Schema { references: references.iter().map(reference).collect(), ..Schema::avro(text) }
+}
+
+#[test]
+fn schemas_that_refer_to_others_stand_by_themselves_after_a_restart_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let order = || referring(ORDER, &[("geo.Address", "address"), ("geo.Country", "country")]);
+    let id = {
+        let (store, registry) = open(dir.path());
+        registry.register("country", COUNTRY).unwrap();
+        registry.register("address", referring(ADDRESS, &[("geo.Country", "country")])).unwrap();
+        let id = registry.register("order", order()).unwrap();
+        // The versions may go; the schemas they had stay.
+        for subject in ["order", "address", "country"] {
+            registry.delete_subject(subject, false).unwrap();
+            registry.delete_subject(subject, true).unwrap();
+        }
+        store.close().unwrap();
+        id
+    };
+    let (_store, registry) = open(dir.path());
+    let found = registry.schema(id).unwrap();
+    assert_eq!(found.schema, order());
+    let reader = millpond_engine::avro::ReaderSchema::parse(&found.whole, None).unwrap();
+    assert_eq!(reader.arrow().fields().len(), 2);
+    assert!(matches!(registry.register("order", order()), Err(Error::InvalidSchema(_))), "what is gone");
 }
 
 mod elsewhere {
@@ -302,6 +337,48 @@ mod elsewhere {
         assert_eq!(it.fake.authorization.lock().as_deref(), Some("Basic bWU6c2UgY3JldA=="));
     }
 
+    #[test]
+    fn what_a_schema_refers_to_is_asked_for_and_kept() {
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let asked = Arc::new(AtomicU32::new(0));
+        let counted = Arc::clone(&asked);
+        let serve = move |uri: axum::http::Uri| {
+            counted.fetch_add(1, Ordering::SeqCst);
+            let reply = |schema: &str, references: &[(&str, &str)]| {
+                let named = |(name, subject): &(&str, &str)| serde_json::json!({"name": name, "subject": subject, "version": 1});
+                let references: Vec<_> = references.iter().map(named).collect();
+                (StatusCode::OK, serde_json::json!({"id": 1, "version": 1, "schema": schema, "references": references}).to_string())
+            };
+            let reply = match uri.path() {
+                "/schemas/ids/7" => reply(ORDER, &[("geo.Address", "address"), ("geo.Country", "a country")]),
+                "/subjects/address/versions/1" => reply(ADDRESS, &[("geo.Country", "a country")]),
+                "/subjects/a%20country/versions/1" => reply(COUNTRY, &[]),
+                "/schemas/ids/8" => reply(r#""a.Loop""#, &[("a.Loop", "loop")]),
+                "/subjects/loop/versions/1" => reply(r#""a.Loop""#, &[("a.Loop", "loop"), ("b", "deeper")]),
+                _ => (StatusCode::SERVICE_UNAVAILABLE, String::new()),
+            };
+            async move { reply }
+        };
+        let app = Router::new().fallback(get(serve));
+        let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        runtime.spawn(async move { axum::serve(listener, app).await });
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path(), &Options::default()).unwrap();
+        let registry = Registry::open(&config(&url, 60.0), Arc::clone(&store)).unwrap();
+        let whole = registry.schema(7).unwrap();
+        let reader = millpond_engine::avro::ReaderSchema::parse(&whole, None).unwrap();
+        assert_eq!(reader.arrow().fields().len(), 2);
+        assert_eq!(asked.load(Ordering::SeqCst), 3, "each once");
+        // The whole is kept: nothing is asked for again.
+        let registry = Registry::open(&config(&url, 60.0), store).unwrap();
+        assert_eq!(registry.schema(7).unwrap(), whole);
+        assert_eq!(asked.load(Ordering::SeqCst), 3);
+        // One that refers to itself ends, and is what it is.
+        assert_eq!(&*registry.schema(8).unwrap(), r#""a.Loop""#);
+    }
+
     #[tokio::test(flavor = "multi_thread")]
     async fn subjects_are_asked_for_and_registered() {
         let it = tokio::task::spawn_blocking(setup).await.unwrap();
@@ -310,7 +387,8 @@ mod elsewhere {
         it.fake.says(404, r#"{"error_code":40401,"message":"Subject not found"}"#);
         assert_eq!(registry.latest("a/b").await, Ok(None));
         it.fake.says(200, r#"{"subject":"a/b","version":1,"id":3,"schema":"\"string\""}"#);
-        assert_eq!(registry.latest("a/b").await, Ok(Some((3, r#""string""#.to_owned()))));
+        let latest = Latest { id: 3, kind: Kind::Avro, schema: r#""string""#.to_owned() };
+        assert_eq!(registry.latest("a/b").await, Ok(Some(latest)));
         assert_eq!(registry.register("a/b", r#""string""#).await, Ok(3));
         it.fake.says(409, r#"{"error_code":409,"message":"incompatible, says the registry"}"#);
         let error = registry.register("a/b", r#""int""#).await.unwrap_err();

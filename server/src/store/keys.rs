@@ -7,7 +7,7 @@
 //! | --- | --- |
 //! | `meta` | name as text; `group/` + group u32; `rows/` + row-schema id u32; `sink/` + group u32, sink u32 (0: Delta) |
 //! | `catalog` | kind u8, name, 0, version u32 |
-//! | `schemas` | registry, 0, `i`, id u32 · registry, 0, `s`, subject, 0, version u32 · registry, 0, `c`, subject |
+//! | `schemas` | registry, 0, `i`, id u32 · registry, 0, `f`, id u32 · registry, 0, `s`, subject, 0, version u32 · registry, 0, `c`, subject |
 //! | `log` | stream u32, partition u32, offset i64 |
 //! | `producers` | stream u32, producer id |
 //! | `positions` | pipeline u32, source u16, partition u32 |
@@ -93,7 +93,7 @@ pub(super) fn definition(kind: u8, name: &str, version: u32) -> Vec<u8> {
     join(&[&[kind], name.as_bytes(), &[0], &version.to_be_bytes()])
 }
 
-/// Beginning of all keys of `schemas` that belong to a registry; `what` is `i`, `s` or `c`.
+/// Beginning of all keys of `schemas` that belong to a registry; `what` is `i`, `f`, `s` or `c`.
 pub(super) fn registry(registry: &str, what: u8) -> Vec<u8> {
     join(&[registry.as_bytes(), &[0, what]])
 }
@@ -104,6 +104,10 @@ pub(super) fn schema(registry_id: &str, id: u32) -> Vec<u8> {
 
 pub(super) fn subject_version(registry_id: &str, subject: &str, version: u32) -> Vec<u8> {
     join(&[&registry(registry_id, b's'), subject.as_bytes(), &[0], &version.to_be_bytes()])
+}
+
+pub(super) fn schema_facets(registry_id: &str, id: u32) -> Vec<u8> {
+    join(&[&registry(registry_id, b'f'), &id.to_be_bytes()])
 }
 
 /// Subject and version in a key of [`subject_version`].
@@ -241,6 +245,7 @@ mod tests {
         assert_eq!(hex(&sink(group, 2)), "73696e6b2f0000000700000002");
         assert_eq!(hex(&definition(1, "ctr", 2)), "016374720000000002");
         assert_eq!(hex(&schema("e", 5)), "65006900000005");
+        assert_eq!(hex(&schema_facets("e", 5)), "65006600000005");
         assert_eq!(hex(&subject_version("e", "s-value", 1)), "650073732d76616c75650000000001");
         assert_eq!(hex(&subject_config("e", "s")), "65006373");
         assert_eq!(hex(&log(stream, 2, 3)), "00000009000000028000000000000003");

@@ -13,6 +13,8 @@ use super::{Error, Store, keys};
 pub enum SchemaChange<'a> {
     /// The schema of an id.
     PutSchema { id: u32, schema: &'a str },
+    /// What the registry keeps of an id besides its schema: a document of its own.
+    PutFacets { id: u32, document: &'a [u8] },
     /// A version of a subject: a document of the registry's own.
     PutVersion { subject: &'a str, version: u32, document: &'a [u8] },
     /// Forgets a version of a subject.
@@ -43,14 +45,25 @@ impl Store {
 
     /// All schemas of a registry by id.
     pub fn schemas(&self, registry: &str) -> Result<Vec<(u32, String)>, Error> {
-        let prefix = keys::registry(registry, b'i');
+        self.by_id(&keys::registry(registry, b'i'), text)
+    }
+
+    /// What a registry keeps of its ids besides their schemas, by id.
+    pub fn schema_facets(&self, registry: &str) -> Result<Vec<(u32, Vec<u8>)>, Error> {
+        self.by_id(&keys::registry(registry, b'f'), |v| Ok(Bytes::open("schemas", v)?.rest().to_vec()))
+    }
+
+    fn by_id<T>(
+        &self,
+        prefix: &[u8],
+        read: impl Fn(&[u8]) -> Result<T, Error>,
+    ) -> Result<Vec<(u32, T)>, Error> {
         let bad = || Error::corrupt("schemas", "a key is not a schema id");
         self.db
-            .scan(Family::Schemas, &prefix, None)?
+            .scan(Family::Schemas, prefix, None)?
             .map(|k, v| {
-                let id =
-                    k.strip_prefix(prefix.as_slice()).and_then(|id| id.try_into().ok()).ok_or_else(bad)?;
-                Ok((u32::from_be_bytes(id), text(v)?))
+                let id = k.strip_prefix(prefix).and_then(|id| id.try_into().ok()).ok_or_else(bad)?;
+                Ok((u32::from_be_bytes(id), read(v)?))
             })
             .collect()
     }
@@ -63,6 +76,9 @@ impl Store {
             match *change {
                 SchemaChange::PutSchema { id, schema } => {
                     batch.put(Family::Schemas, &keys::schema(registry, id), &value(schema.as_bytes()))?;
+                }
+                SchemaChange::PutFacets { id, document } => {
+                    batch.put(Family::Schemas, &keys::schema_facets(registry, id), &value(document))?;
                 }
                 SchemaChange::PutVersion { subject, version, document } => {
                     let key = keys::subject_version(registry, subject, version);

@@ -52,7 +52,8 @@ class AsyncFeatureStore:
         Args:
             name: lower-case letters, digits, underscores; at most 63.
             schema: Avro record schema, as JSON text or a dict; None: the latest of the subject. With
-                format="json" the columns: {"user_id": "string not null", "clicks": "bigint", …}.
+                format="json" the columns: {"user_id": "string not null", "clicks": "bigint", …}, or a
+                JSON Schema of objects.
             subject: in the schema registry; default `<topic or name>-value`.
             event_time: the column that says when an event happened: a timestamp, or a long with
             event_time_unit: "s", "ms" or "us".
@@ -160,7 +161,8 @@ class AsyncFeatureStore:
             emit: "on_close": a row for each key and window when the window is complete.
             allowed_lateness: how long after that a window still takes records.
             ttl: values older than this are neither served nor joined.
-            start: "earliest", "latest" or an instant.
+            start: "earliest", "latest" or an instant: what was appended from then on (of a topic: by its
+                records' timestamps).
             schema: Avro schema of an ingested group.
             topic: Kafka topic of an ingested group.
             watermark_delay: of an ingested group.

@@ -16,7 +16,7 @@ pub enum Normal {
     Text,
 }
 
-const PRIMITIVES: [&str; 8] = ["null", "boolean", "int", "long", "float", "double", "bytes", "string"];
+pub(super) const PRIMITIVES: [&str; 8] = ["null", "boolean", "int", "long", "float", "double", "bytes", "string"];
 
 /// The normalised JSON: full names, sorted attributes, no white space, primitives as plain names.
 ///
@@ -43,7 +43,7 @@ fn schema(value: &Value, namespace: &str, normal: Normal) -> Value {
     }
 }
 
-fn reference(name: &str, namespace: &str) -> String {
+pub(super) fn reference(name: &str, namespace: &str) -> String {
     if PRIMITIVES.contains(&name) || name.contains('.') || namespace.is_empty() {
         name.to_owned()
     } else {
@@ -96,7 +96,7 @@ fn complex(object: &Map<String, Value>, namespace: &str, normal: Normal) -> Valu
     Value::Object(out)
 }
 
-fn full_name(object: &Map<String, Value>, enclosing: &str) -> String {
+pub(super) fn full_name(object: &Map<String, Value>, enclosing: &str) -> String {
     let name = object.get("name").and_then(Value::as_str).unwrap_or_default();
     let namespace = object.get("namespace").and_then(Value::as_str).unwrap_or(enclosing);
     if name.contains('.') || namespace.is_empty() { name.to_owned() } else { format!("{namespace}.{name}") }

@@ -2,7 +2,7 @@
 
 use arrow::datatypes::Schema;
 use axum::body::Bytes;
-use millpond_engine::avro::{self, JsonDecoder, JsonError};
+use millpond_engine::avro::{self, FRAME_LEN, JsonDecoder, JsonError};
 use millpond_engine::key;
 use serde_json::Value;
 
@@ -28,7 +28,7 @@ pub fn rows(entry: &StreamEntry, key: Option<&Schema>, body: &[u8]) -> Result<Ve
     for (row, value) in rows.iter().enumerate() {
         let encoded = match &mut json {
             None => framed(entry, value),
-            Some(decoder) => text(decoder, value),
+            Some(decoder) => text(decoder, entry.def.schema_id, value),
         };
         match encoded {
             Ok(value) => records.push(NewRecord { kind: Kind::Event, key: None, value }),
@@ -58,8 +58,8 @@ fn framed(entry: &StreamEntry, row: &Value) -> Result<Vec<u8>, (String, String)>
     Ok(out)
 }
 
-/// A row as JSON text that the stream's columns can hold.
-fn text(decoder: &mut JsonDecoder, row: &Value) -> Result<Vec<u8>, (String, String)> {
+/// A row as JSON text that the stream's columns can hold; framed where its JSON Schema has an id (not 0).
+fn text(decoder: &mut JsonDecoder, schema: u32, row: &Value) -> Result<Vec<u8>, (String, String)> {
     let text = row.to_string().into_bytes();
     let mut pushed = decoder.push(&text);
     if pushed.as_ref().is_err_and(JsonError::is_full) {
@@ -67,7 +67,13 @@ fn text(decoder: &mut JsonDecoder, row: &Value) -> Result<Vec<u8>, (String, Stri
         pushed = decoder.push(&text);
     }
     pushed.map_err(|e| (e.field.clone(), e.message().to_owned()))?;
-    Ok(text)
+    if schema == 0 {
+        return Ok(text);
+    }
+    let mut framed = Vec::with_capacity(FRAME_LEN + text.len());
+    avro::frame(schema, &mut framed);
+    framed.extend_from_slice(&text);
+    Ok(framed)
 }
 
 /// The two lists of a body.

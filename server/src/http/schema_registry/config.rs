@@ -9,7 +9,7 @@ use serde_json::json;
 use super::Local;
 use super::reply::{self, Failure, json};
 use super::subjects::{Params, Supplied};
-use crate::registry::{Level, Which};
+use crate::registry::{Level, Schema, Which};
 
 #[derive(Deserialize)]
 struct Wanted {
@@ -79,7 +79,7 @@ pub(super) async fn compatible(
     body: Bytes,
 ) -> Result<Response, Failure> {
     let schema = Supplied::from_body(&body)?;
-    let reasons = local.run(move |registry| registry.incompatibilities(&subject, &schema)).await?;
+    let reasons = local.run(move |registry| registry.incompatibilities(&subject, schema)).await?;
     Ok(verdict(&reasons, &params))
 }
 
@@ -89,9 +89,9 @@ pub(super) async fn compatible_with(
     Query(params): Query<Params>,
     body: Bytes,
 ) -> Result<Response, Failure> {
-    let (which, schema): (Which, String) = (version.parse()?, Supplied::from_body(&body)?);
+    let (which, schema): (Which, Schema) = (version.parse()?, Supplied::from_body(&body)?);
     let reasons =
-        local.run(move |registry| registry.incompatibilities_with(&subject, which, &schema)).await?;
+        local.run(move |registry| registry.incompatibilities_with(&subject, which, schema)).await?;
     Ok(verdict(&reasons, &params))
 }
 

@@ -49,6 +49,7 @@ fn code(error: &Error) -> u32 {
         Error::InvalidSchema(_) => 42201,
         Error::InvalidVersion(_) => 42202,
         Error::InvalidLevel(_) => 42203,
+        Error::Referenced(..) => 42206,
         Error::Store(_) => 50001,
         Error::Unavailable { .. } | Error::Configuration(_) => 50003,
     }

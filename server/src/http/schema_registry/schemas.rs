@@ -7,8 +7,8 @@ use serde_json::json;
 
 use super::Local;
 use super::reply::{Failure, json};
-use super::subjects::{Params, Shown};
-use crate::registry::{Error, Which};
+use super::subjects::{Params, Shown, shown_kind};
+use crate::registry::{Error, Schema, Which};
 
 /// The schema itself, as it was registered.
 pub(super) fn as_text(schema: &str) -> Response {
@@ -21,7 +21,7 @@ fn parse(id: &str) -> Result<u32, Failure> {
 }
 
 pub(super) async fn types() -> Response {
-    json(&["AVRO"])
+    json(&["JSON", "AVRO"])
 }
 
 pub(super) async fn list(local: Local, Query(params): Query<Params>) -> Result<Response, Failure> {
@@ -50,8 +50,15 @@ pub(super) async fn schema(
     let id = parse(&id)?;
     let reply = local.run(move |registry| {
         let schema = registry.schema(id).ok_or(Error::Unknown { id })?;
-        let mut reply = json!({ "schema": &*schema });
-        if let (true, Some(reply)) = (params.fetch_max_id, reply.as_object_mut()) {
+        let Schema { kind, text, references } = &schema.schema;
+        let mut reply = serde_json::Map::from_iter([("schema".to_owned(), json!(text))]);
+        if let Some(kind) = shown_kind(*kind) {
+            reply.insert("schemaType".into(), json!(kind));
+        }
+        if !references.is_empty() {
+            reply.insert("references".into(), json!(references));
+        }
+        if params.fetch_max_id {
             reply.insert("maxId".into(), registry.max_id().into());
         }
         Ok(reply)
@@ -61,7 +68,8 @@ pub(super) async fn schema(
 
 pub(super) async fn text(local: Local, Path(id): Path<String>) -> Result<Response, Failure> {
     let id = parse(&id)?;
-    Ok(as_text(&local.run(move |registry| registry.schema(id).ok_or(Error::Unknown { id })).await?))
+    let found = local.run(move |registry| registry.schema(id).ok_or(Error::Unknown { id })).await?;
+    Ok(as_text(&found.schema.text))
 }
 
 pub(super) async fn subjects(

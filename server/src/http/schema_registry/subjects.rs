@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::Local;
 use super::reply::{self, Failure, json};
-use crate::registry::{Registered, Which};
+use crate::registry::{Kind, Reference, Registered, Schema, Which};
 
 /// Parameters of all routes; what one does not know it leaves.
 #[derive(Debug, Default, Deserialize)]
@@ -70,41 +70,48 @@ pub(super) struct Supplied {
     #[serde(default)]
     schema_type: Option<String>,
     #[serde(default)]
-    references: Vec<serde_json::Value>,
+    references: Option<Vec<Reference>>,
 }
 
 impl Supplied {
-    pub fn from_body(body: &Bytes) -> Result<String, Failure> {
+    pub fn from_body(body: &Bytes) -> Result<Schema, Failure> {
         let supplied: Self = reply::parse(body)?;
-        match supplied.schema_type.as_deref() {
-            None | Some("AVRO") => {}
+        let kind = match supplied.schema_type.as_deref() {
+            None | Some("AVRO") => Kind::Avro,
+            Some("JSON") => Kind::Json,
             Some(other) => {
-                return Err(Failure::Body(format!("Invalid schema type {other}: only AVRO is supported")));
+                return Err(Failure::Body(format!("Invalid schema type {other}: AVRO and JSON are supported")));
             }
-        }
-        if !supplied.references.is_empty() {
-            return Err(Failure::Body(
-                "Invalid schema: references to other subjects are not supported".into(),
-            ));
-        }
-        Ok(supplied.schema)
+        };
+        Ok(Schema { kind, text: supplied.schema, references: supplied.references.unwrap_or_default() })
     }
 }
 
-/// A version as the API shows it. `schemaType` is left out: it is AVRO.
+/// A version as the API shows it. `schemaType` is left out where it is AVRO, `references` where there are none.
 #[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
 pub(super) struct Shown {
     subject: String,
     version: u32,
     id: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    schema_type: Option<Kind>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    references: Vec<Reference>,
     schema: String,
 }
 
 impl From<Registered> for Shown {
     fn from(found: Registered) -> Self {
         let Registered { subject, version, id, schema } = found;
-        Self { subject, version, id, schema: schema.to_string() }
+        let Schema { kind, text, references } = schema.schema.clone();
+        Self { subject, version, id, schema_type: shown_kind(kind), references, schema: text }
     }
+}
+
+/// What is said of a schema's type: nothing where it is Avro.
+pub(super) fn shown_kind(kind: Kind) -> Option<Kind> {
+    (kind != Kind::Avro).then_some(kind)
 }
 
 pub(super) async fn list(local: Local, Query(params): Query<Params>) -> Result<Response, Failure> {
@@ -134,7 +141,7 @@ pub(super) async fn register(
     body: Bytes,
 ) -> Result<Response, Failure> {
     let schema = Supplied::from_body(&body)?;
-    let id = local.run(move |registry| registry.register(&subject, &schema)).await?;
+    let id = local.run(move |registry| registry.register(&subject, schema)).await?;
     Ok(json(&json!({ "id": id })))
 }
 
@@ -145,7 +152,7 @@ pub(super) async fn lookup(
     body: Bytes,
 ) -> Result<Response, Failure> {
     let schema = Supplied::from_body(&body)?;
-    let found = local.run(move |registry| registry.lookup(&subject, &schema, params.deleted)).await?;
+    let found = local.run(move |registry| registry.lookup(&subject, schema, params.deleted)).await?;
     Ok(json(&Shown::from(found)))
 }
 
@@ -175,17 +182,15 @@ pub(super) async fn text(
     Path((subject, version)): Path<(String, String)>,
     Query(params): Query<Params>,
 ) -> Result<Response, Failure> {
-    Ok(super::schemas::as_text(&find(local, subject, &version, &params).await?.schema))
+    Ok(super::schemas::as_text(&find(local, subject, &version, &params).await?.schema.schema.text))
 }
 
 pub(super) async fn referenced_by(
     local: Local,
     Path((subject, version)): Path<(String, String)>,
-    Query(params): Query<Params>,
 ) -> Result<Response, Failure> {
-    find(local, subject, &version, &params).await?;
-    // There are no references.
-    Ok(json(&[0_u32; 0]))
+    let which: Which = version.parse()?;
+    Ok(json(&local.run(move |registry| registry.referenced_by(&subject, which)).await?))
 }
 
 pub(super) async fn delete_version(

@@ -86,7 +86,7 @@ async fn a_subject_lives_and_dies() {
     assert_eq!(api.get("/schemas/ids/2/subjects").await, (200, json!(["a/b c-value"])));
     let versions = json!([{ "subject": "a/b c-value", "version": 2 }]);
     assert_eq!(api.get("/schemas/ids/2/versions").await, (200, versions));
-    assert_eq!(api.get("/schemas/types").await, (200, json!(["AVRO"])));
+    assert_eq!(api.get("/schemas/types").await, (200, json!(["JSON", "AVRO"])));
     assert_eq!(api.get("/schemas?latestOnly=true").await.1.as_array().unwrap().len(), 1);
     assert_eq!(api.call(Method::DELETE, &format!("{subject}/versions/1"), None).await, (200, json!(1)));
     assert_eq!(api.call(Method::DELETE, subject, None).await, (200, json!([2])));
@@ -181,4 +181,78 @@ async fn an_external_registry_is_not_shown_as_ours() {
     assert_eq!(status, 404);
     let message = body["message"].as_str().unwrap();
     assert!(message.contains("http://127.0.0.1:1") && !message.contains("secret"));
+}
+
+#[tokio::test]
+async fn references_are_kept_shown_and_protected() {
+    let api = Api::new();
+    let register = async |subject: &str, body: Value| {
+        api.call(Method::POST, &format!("/subjects/{subject}/versions"), Some(body)).await
+    };
+    let country = json!({"type": "enum", "name": "geo.Country", "symbols": ["PL", "DE"]});
+    let reference = json!({"name": "geo.Country", "subject": "country", "version": 1});
+    let place = json!({"type": "record", "name": "Place", "fields": [{"name": "country", "type": "geo.Country"}]});
+    let body = json!({"schema": place.to_string(), "references": [reference]});
+    let (status, refused) = register("place-value", body.clone()).await;
+    assert_eq!((status, &refused["error_code"]), (422, &json!(42201)));
+    let message = "No schema reference found for subject \"country\" and version 1";
+    assert!(refused["message"].as_str().unwrap().contains(message), "{refused}");
+
+    assert_eq!(register("country", json!({"schema": country.to_string()})).await, (200, json!({"id": 1})));
+    assert_eq!(register("place-value", body.clone()).await, (200, json!({"id": 2})));
+    assert_eq!(register("place-value", body.clone()).await, (200, json!({"id": 2})));
+    let shown = json!({"subject": "place-value", "version": 1, "id": 2, "references": [reference], "schema": place.to_string()});
+    assert_eq!(api.get("/subjects/place-value/versions/1").await, (200, shown.clone()));
+    assert_eq!(api.call(Method::POST, "/subjects/place-value", Some(body)).await, (200, shown));
+    let by_id = json!({"schema": place.to_string(), "references": [reference]});
+    assert_eq!(api.get("/schemas/ids/2").await, (200, by_id));
+    assert_eq!(api.get("/subjects/country/versions/1/referencedby").await, (200, json!([2])));
+    assert_eq!(api.get("/subjects/place-value/versions/1/referencedby").await, (200, json!([])));
+    for path in ["/subjects/country", "/subjects/country/versions/1"] {
+        let (status, body) = api.call(Method::DELETE, path, None).await;
+        assert_eq!((status, &body["error_code"]), (422, &json!(42206)), "{path}");
+    }
+    assert_eq!(api.call(Method::DELETE, "/subjects/place-value", None).await.0, 200);
+    assert_eq!(api.call(Method::DELETE, "/subjects/country", None).await, (200, json!([1])));
+    // What it refers to changes what it means: compared with it.
+    let other = json!({"type": "enum", "name": "geo.Country", "symbols": ["PL"]});
+    assert_eq!(register("other", json!({"schema": other.to_string()})).await.0, 200);
+    assert_eq!(register("country", json!({"schema": country.to_string()})).await.0, 200);
+    let to = |subject: &str, version: u32| {
+        json!({"schema": place.to_string(), "references": [{"name": "geo.Country", "subject": subject, "version": version}]})
+    };
+    assert_eq!(register("again", to("country", 2)).await.0, 200);
+    let (status, body) = register("again", to("other", 1)).await;
+    assert_eq!(status, 409);
+    assert!(body["message"].as_str().unwrap().contains("MISSING_ENUM_SYMBOLS"), "{body}");
+}
+
+#[tokio::test]
+async fn json_schemas_have_subjects_too() {
+    let api = Api::new();
+    let register = async |schema: Value| {
+        let body = json!({"schema": schema.to_string(), "schemaType": "JSON"});
+        api.call(Method::POST, "/subjects/j-value/versions", Some(body)).await
+    };
+    let closed = |properties: Value| {
+        json!({"type": "object", "properties": properties, "additionalProperties": false})
+    };
+    let one = closed(json!({"a": {"type": "integer"}}));
+    assert_eq!(register(one.clone()).await, (200, json!({"id": 1})));
+    assert_eq!(register(one.clone()).await, (200, json!({"id": 1})));
+    assert_eq!(api.get("/schemas/ids/1").await.1["schemaType"], "JSON");
+    assert_eq!(api.get("/subjects/j-value/versions/1").await.1["schemaType"], "JSON");
+    let two = closed(json!({"a": {"type": "integer"}, "b": {"type": "string"}}));
+    assert_eq!(register(two).await, (200, json!({"id": 2})));
+    let (status, body) = register(closed(json!({"a": {"type": "string"}}))).await;
+    assert_eq!(status, 409);
+    assert!(body["message"].as_str().unwrap().contains("TYPE_CHANGED"), "{body}");
+    let (status, body) = register(json!({"type": "number of"})).await;
+    assert_eq!((status, &body["error_code"]), (422, &json!(42201)));
+    let (status, body) = api.post("/subjects/j-value/versions", &schema(&json!([]))).await;
+    assert_eq!(status, 409);
+    assert!(body["message"].as_str().unwrap().contains("schema type"), "{body}");
+    // The same text is another schema as Avro than as JSON Schema: "string" is only the one.
+    let avro = api.call(Method::POST, "/subjects/k/versions", Some(json!({"schema": "\"string\""}))).await;
+    assert_eq!(avro, (200, json!({"id": 3})));
 }
