@@ -37,7 +37,9 @@ pub struct Commits {
     pub time: TimeMode,
     /// Rows are inserted, so old event times are nothing odd.
     pub ingested: bool,
-    /// Its streams, in the order of the query's sources.
+    /// Its streams, in the order of the query's sources, as they were when the pipeline was opened: what is
+    /// looked at here (identity, watermark delay, what a bad record does) never changes while a stream
+    /// exists. What does, a finish and a newer schema, is the intake's matter and no group's.
     pub streams: Vec<Arc<Stream>>,
     /// The engine, at the state that is committed.
     pub engine: Engine,

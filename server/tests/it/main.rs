@@ -8,5 +8,6 @@ mod harness;
 mod ingested;
 mod main_job;
 mod mentions;
+mod moved;
 mod refusals;
 mod vectors;
