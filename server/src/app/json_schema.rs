@@ -19,13 +19,16 @@ pub fn record(
     for column in &mut columns {
         if column.name == event_time {
             column.nullable = true;
-            if unit.is_some() && matches!(column.avro.get("logicalType"), Some(Value::String(t)) if t == TIMESTAMP)
+            if unit.is_some()
+                && matches!(column.avro.get("logicalType"), Some(Value::String(t)) if t == TIMESTAMP)
             {
                 column.avro = json!("long");
             }
         }
     }
-    Ok(json!({"type": "record", "name": name, "fields": columns.iter().map(Column::field).collect::<Vec<_>>()}))
+    Ok(
+        json!({"type": "record", "name": name, "fields": columns.iter().map(Column::field).collect::<Vec<_>>()}),
+    )
 }
 
 const TIMESTAMP: &str = "timestamp-micros";
@@ -110,7 +113,8 @@ fn column(schema: &Value, path: &str) -> Result<(Value, bool), CatalogError> {
         }
         (Some(_), Some(_)) => return Err(refused(path, format!("one of {}", names.join(", ")))),
         (None, _) => {
-            let what = ["$ref", "allOf", "not", "if"].into_iter().find(|keyword| object.contains_key(*keyword));
+            let what =
+                ["$ref", "allOf", "not", "if"].into_iter().find(|keyword| object.contains_key(*keyword));
             return Err(refused(path, what.unwrap_or("a value without a type")));
         }
     };
@@ -209,26 +213,29 @@ mod tests {
         }});
         let mut found = types(&schema, "at", None);
         found.sort();
-        assert_eq!(found, [
-            "at timestamp not null",
-            "by_name map<string,bigint>",
-            "day date",
-            "device struct<os:string,screens:array<struct<w:bigint>>>",
-            "either boolean",
-            "kind string",
-            "n bigint not null",
-            "raw binary",
-            "tags array<string>",
-            "user string not null",
-            "x double",
-        ]);
+        assert_eq!(
+            found,
+            [
+                "at timestamp not null",
+                "by_name map<string,bigint>",
+                "day date",
+                "device struct<os:string,screens:array<struct<w:bigint>>>",
+                "either boolean",
+                "kind string",
+                "n bigint not null",
+                "raw binary",
+                "tags array<string>",
+                "user string not null",
+                "x double",
+            ]
+        );
     }
 
     #[test]
     fn an_event_time_may_be_a_number() {
         for at in [json!({"type": "integer"}), json!({"type": "string", "format": "date-time"})] {
             let schema = json!({"properties": {"at": at}});
-            assert_eq!(types(&schema, "at", Some(TimeUnit::Ms)), ["at timestamp not null"]);
+            assert_eq!(types(&schema, "at", Some(TimeUnit::Millis)), ["at timestamp not null"]);
         }
     }
 

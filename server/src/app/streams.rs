@@ -106,11 +106,7 @@ impl App {
 
     /// Of a stream of JSON the Avro record in the place of what was said of its columns: a list of them, a
     /// JSON Schema, or nothing, which means the subject's latest one.
-    async fn columns_of_json(
-        &self,
-        spec: StreamSpec,
-        subject: &str,
-    ) -> Result<(StreamSpec, Columns), Error> {
+    async fn columns_of_json(&self, spec: StreamSpec, subject: &str) -> Result<(StreamSpec, Columns), Error> {
         let (name, unit) = (spec.name.as_str(), spec.event_time_unit);
         let (record, columns) = match &spec.schema {
             Some(schema) if is_json_schema(schema) => {

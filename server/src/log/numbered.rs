@@ -57,8 +57,7 @@ impl Numbered {
         records: &[NewRecord<'_>],
         batch: &Batch,
     ) -> Result<Vec<(u32, i64)>, Error> {
-        let numbered =
-            ProducerBatch { id: &batch.producer, sequence: batch.sequence, digest: batch.digest };
+        let numbered = ProducerBatch { id: &batch.producer, sequence: batch.sequence, digest: batch.digest };
         let mut standing = self.store.judge_batch(stream.id, &numbered)?;
         if let Standing::Unsettled(intent) = &standing {
             self.open(stream, producer)?;

@@ -109,11 +109,7 @@ impl Embedded {
     }
 
     /// What keeps a schema from being the subject's next version.
-    pub fn incompatibilities(
-        &self,
-        subject: &str,
-        schema: impl Into<Schema>,
-    ) -> Result<Vec<String>, Error> {
+    pub fn incompatibilities(&self, subject: &str, schema: impl Into<Schema>) -> Result<Vec<String>, Error> {
         let subjects = self.subjects.read();
         subjects.incompatibilities(subject, &subjects.parse(schema.into())?)
     }

@@ -244,7 +244,9 @@ async fn whole(settings: &SrSettings, mut found: RegisteredSchema) -> Result<Reg
         };
         let text = text.unwrap_or_else(|| schema.schema.clone());
         match open.pop() {
-            Some(RegisteredSchema { subject: Some(subject), version: Some(version), .. }) if !open.is_empty() => {
+            Some(RegisteredSchema { subject: Some(subject), version: Some(version), .. })
+                if !open.is_empty() =>
+            {
                 texts.insert((subject, version), text);
             }
             _ => found.schema = text,

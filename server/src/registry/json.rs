@@ -14,8 +14,20 @@ const TYPES: [&str; 7] = ["null", "boolean", "integer", "number", "string", "arr
 
 /// Keywords that ask nothing of a value.
 const NO_ASSERTION: [&str; 14] = [
-    "title", "description", "$comment", "examples", "default", "deprecated", "readOnly", "writeOnly", "$id", "id",
-    "$schema", "$anchor", "$defs", "definitions",
+    "title",
+    "description",
+    "$comment",
+    "examples",
+    "default",
+    "deprecated",
+    "readOnly",
+    "writeOnly",
+    "$id",
+    "id",
+    "$schema",
+    "$anchor",
+    "$defs",
+    "definitions",
 ];
 
 fn invalid(message: impl Into<String>) -> Error {

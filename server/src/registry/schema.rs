@@ -98,7 +98,9 @@ impl Stored {
             schema.references.iter().zip(parts).find(|(_, (_, part))| part.schema.kind != schema.kind)
         {
             let Reference { name, subject, .. } = reference;
-            return Err(Error::InvalidSchema(format!("{name} of subject {subject} is of another schema type")));
+            return Err(Error::InvalidSchema(format!(
+                "{name} of subject {subject} is of another schema type"
+            )));
         }
         let (normal, whole) = match schema.kind {
             Kind::Avro => {

@@ -112,7 +112,8 @@ impl Subjects {
         let refers = |schema: &Stored| {
             schema.schema.references.iter().any(|r| r.subject == subject && r.version == version)
         };
-        let used = |id: u32| self.subjects.values().flat_map(BTreeMap::values).any(|v| v.id == id && !v.deleted);
+        let used =
+            |id: u32| self.subjects.values().flat_map(BTreeMap::values).any(|v| v.id == id && !v.deleted);
         let referring = self.schemas.iter().filter(|(id, schema)| refers(schema) && used(**id));
         referring.map(|(id, _)| *id).collect()
     }

@@ -170,12 +170,16 @@ fn what_is_no_schema_or_version_or_level_is_refused() {
 }
 
 const COUNTRY: &str = r#"{"type":"enum","name":"geo.Country","symbols":["PL","DE"]}"#;
-const ADDRESS: &str = r#"{"type":"record","name":"geo.Address","fields":[{"name":"country","type":"Country"}]}"#;
+const ADDRESS: &str =
+    r#"{"type":"record","name":"geo.Address","fields":[{"name":"country","type":"Country"}]}"#;
 const ORDER: &str = r#"{"type":"record","name":"Order","fields":[{"name":"to","type":"geo.Address"},{"name":"from","type":"geo.Country"}]}"#;
 
 fn referring(text: &str, references: &[(&str, &str)]) -> Schema {
-    let reference =
-        |(name, subject): &(&str, &str)| Reference { name: (*name).into(), subject: (*subject).into(), version: 1 };
+    let reference = |(name, subject): &(&str, &str)| Reference {
+        name: (*name).into(),
+        subject: (*subject).into(),
+        version: 1,
+    };
     Schema { references: references.iter().map(reference).collect(), ..Schema::avro(text) }
 }
 
@@ -348,7 +352,11 @@ mod elsewhere {
             let reply = |schema: &str, references: &[(&str, &str)]| {
                 let named = |(name, subject): &(&str, &str)| serde_json::json!({"name": name, "subject": subject, "version": 1});
                 let references: Vec<_> = references.iter().map(named).collect();
-                (StatusCode::OK, serde_json::json!({"id": 1, "version": 1, "schema": schema, "references": references}).to_string())
+                (
+                    StatusCode::OK,
+                    serde_json::json!({"id": 1, "version": 1, "schema": schema, "references": references})
+                        .to_string(),
+                )
             };
             let reply = match uri.path() {
                 "/schemas/ids/7" => reply(ORDER, &[("geo.Address", "address"), ("geo.Country", "a country")]),

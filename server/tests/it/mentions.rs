@@ -16,7 +16,10 @@ async fn twice() -> Server {
     let server = Server::start().await;
     server.events("historical").await;
     server.append(json!([event("u0", 1, 1, "2024-05-01T11:00:00Z")])).await;
-    server.post("/api/v1/feature-groups", json!({"name": "twice", "sql": BOTH, "start": "latest"})).await.ok();
+    server
+        .post("/api/v1/feature-groups", json!({"name": "twice", "sql": BOTH, "start": "latest"}))
+        .await
+        .ok();
     server
         .append(json!([
             event("u1", 0, 10, "2024-05-01T12:00:00Z"),

@@ -16,7 +16,8 @@ pub enum Normal {
     Text,
 }
 
-pub(super) const PRIMITIVES: [&str; 8] = ["null", "boolean", "int", "long", "float", "double", "bytes", "string"];
+pub(super) const PRIMITIVES: [&str; 8] =
+    ["null", "boolean", "int", "long", "float", "double", "bytes", "string"];
 
 /// The normalised JSON: full names, sorted attributes, no white space, primitives as plain names.
 ///

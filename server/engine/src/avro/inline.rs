@@ -170,11 +170,14 @@ mod tests {
             {"name": "via", "type": {"type": "array", "items": "geo.Country"}},
         ]});
         let whole = self_contained(&order.to_string(), &[&address().to_string()]).unwrap();
-        same(&whole, &json!({"type": "record", "name": "shop.Order", "fields": [
-            {"name": "from", "type": address()},
-            {"name": "to", "type": ["null", "geo.Address"], "default": null},
-            {"name": "via", "type": {"type": "array", "items": "geo.Country"}},
-        ]}));
+        same(
+            &whole,
+            &json!({"type": "record", "name": "shop.Order", "fields": [
+                {"name": "from", "type": address()},
+                {"name": "to", "type": ["null", "geo.Address"], "default": null},
+                {"name": "via", "type": {"type": "array", "items": "geo.Country"}},
+            ]}),
+        );
     }
 
     #[test]
@@ -188,10 +191,13 @@ mod tests {
             {"name": "city", "type": "string"},
             {"name": "country", "type": "geo.Country"},
         ]});
-        same(&whole, &json!({"type": "record", "name": "geo.Order", "fields": [
-            {"name": "country", "type": country()},
-            {"name": "to", "type": {"type": "map", "values": rest}},
-        ]}));
+        same(
+            &whole,
+            &json!({"type": "record", "name": "geo.Order", "fields": [
+                {"name": "country", "type": country()},
+                {"name": "to", "type": {"type": "map", "values": rest}},
+            ]}),
+        );
     }
 
     #[test]
@@ -204,7 +210,8 @@ mod tests {
 
     #[test]
     fn what_nobody_defines_stays_a_name() {
-        let order = json!({"type": "record", "name": "Order", "fields": [{"name": "a", "type": "geo.Street"}]});
+        let order =
+            json!({"type": "record", "name": "Order", "fields": [{"name": "a", "type": "geo.Street"}]});
         let whole = self_contained(&order.to_string(), &[&address().to_string()]).unwrap();
         assert!(apache_avro::Schema::parse_str(&whole).is_err());
         assert!(self_contained("{", &["{}"]).is_err());
@@ -214,9 +221,13 @@ mod tests {
     fn a_type_within_itself_is_named_again() {
         let list = json!({"type": "record", "name": "List", "fields": [
             {"name": "next", "type": ["null", "List"], "default": null}]});
-        let holder = json!({"type": "record", "name": "Holder", "fields": [{"name": "list", "type": "List"}]});
+        let holder =
+            json!({"type": "record", "name": "Holder", "fields": [{"name": "list", "type": "List"}]});
         let whole = self_contained(&holder.to_string(), &[&list.to_string()]).unwrap();
-        same(&whole, &json!({"type": "record", "name": "Holder", "fields": [{"name": "list", "type": list}]}));
+        same(
+            &whole,
+            &json!({"type": "record", "name": "Holder", "fields": [{"name": "list", "type": list}]}),
+        );
         assert!(compatibility(&whole, &whole).unwrap().is_empty());
     }
 }

@@ -90,8 +90,7 @@ pub(super) async fn compatible_with(
     body: Bytes,
 ) -> Result<Response, Failure> {
     let (which, schema): (Which, Schema) = (version.parse()?, Supplied::from_body(&body)?);
-    let reasons =
-        local.run(move |registry| registry.incompatibilities_with(&subject, which, schema)).await?;
+    let reasons = local.run(move |registry| registry.incompatibilities_with(&subject, which, schema)).await?;
     Ok(verdict(&reasons, &params))
 }
 

@@ -80,7 +80,9 @@ impl Supplied {
             None | Some("AVRO") => Kind::Avro,
             Some("JSON") => Kind::Json,
             Some(other) => {
-                return Err(Failure::Body(format!("Invalid schema type {other}: AVRO and JSON are supported")));
+                return Err(Failure::Body(format!(
+                    "Invalid schema type {other}: AVRO and JSON are supported"
+                )));
             }
         };
         Ok(Schema { kind, text: supplied.schema, references: supplied.references.unwrap_or_default() })

@@ -191,7 +191,8 @@ async fn references_are_kept_shown_and_protected() {
     };
     let country = json!({"type": "enum", "name": "geo.Country", "symbols": ["PL", "DE"]});
     let reference = json!({"name": "geo.Country", "subject": "country", "version": 1});
-    let place = json!({"type": "record", "name": "Place", "fields": [{"name": "country", "type": "geo.Country"}]});
+    let place =
+        json!({"type": "record", "name": "Place", "fields": [{"name": "country", "type": "geo.Country"}]});
     let body = json!({"schema": place.to_string(), "references": [reference]});
     let (status, refused) = register("place-value", body.clone()).await;
     assert_eq!((status, &refused["error_code"]), (422, &json!(42201)));
@@ -218,9 +219,7 @@ async fn references_are_kept_shown_and_protected() {
     let other = json!({"type": "enum", "name": "geo.Country", "symbols": ["PL"]});
     assert_eq!(register("other", json!({"schema": other.to_string()})).await.0, 200);
     assert_eq!(register("country", json!({"schema": country.to_string()})).await.0, 200);
-    let to = |subject: &str, version: u32| {
-        json!({"schema": place.to_string(), "references": [{"name": "geo.Country", "subject": subject, "version": version}]})
-    };
+    let to = |subject: &str, version: u32| json!({"schema": place.to_string(), "references": [{"name": "geo.Country", "subject": subject, "version": version}]});
     assert_eq!(register("again", to("country", 2)).await.0, 200);
     let (status, body) = register("again", to("other", 1)).await;
     assert_eq!(status, 409);
@@ -234,9 +233,7 @@ async fn json_schemas_have_subjects_too() {
         let body = json!({"schema": schema.to_string(), "schemaType": "JSON"});
         api.call(Method::POST, "/subjects/j-value/versions", Some(body)).await
     };
-    let closed = |properties: Value| {
-        json!({"type": "object", "properties": properties, "additionalProperties": false})
-    };
+    let closed = |properties: Value| json!({"type": "object", "properties": properties, "additionalProperties": false});
     let one = closed(json!({"a": {"type": "integer"}}));
     assert_eq!(register(one.clone()).await, (200, json!({"id": 1})));
     assert_eq!(register(one.clone()).await, (200, json!({"id": 1})));

@@ -13,9 +13,25 @@ use crate::registry::Error;
 
 /// Compared as they stand: what the one asks the other must ask too.
 const WHOLE: [&str; 19] = [
-    "$ref", "not", "allOf", "if", "then", "else", "patternProperties", "propertyNames", "dependencies",
-    "dependentRequired", "dependentSchemas", "contains", "unevaluatedProperties", "unevaluatedItems", "prefixItems",
-    "additionalItems", "contentEncoding", "pattern", "format",
+    "$ref",
+    "not",
+    "allOf",
+    "if",
+    "then",
+    "else",
+    "patternProperties",
+    "propertyNames",
+    "dependencies",
+    "dependentRequired",
+    "dependentSchemas",
+    "contains",
+    "unevaluatedProperties",
+    "unevaluatedItems",
+    "prefixItems",
+    "additionalItems",
+    "contentEncoding",
+    "pattern",
+    "format",
 ];
 /// A number that the reader must not have smaller, …
 const UPPER: [&str; 6] =

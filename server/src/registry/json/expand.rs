@@ -79,7 +79,8 @@ impl Expand<'_> {
                     "properties" | "patternProperties" | "dependentSchemas" | "$defs" | "definitions",
                     Value::Object(schemas),
                 ) => {
-                    let expanded = schemas.iter().map(|(name, schema)| Ok((name.clone(), self.value(schema)?)));
+                    let expanded =
+                        schemas.iter().map(|(name, schema)| Ok((name.clone(), self.value(schema)?)));
                     Value::Object(expanded.collect::<Result<_, Error>>()?)
                 }
                 (_, value) => self.value(value)?,
@@ -178,7 +179,9 @@ mod tests {
         ] {
             assert!(matches!(self_contained(bad, &[]), Err(Error::InvalidSchema(_))), "{bad}");
         }
-        for good in ["true", "{}", r#"{"type":["null","string"]}"#, r#"{"properties":{"$ref":{"type":"string"}}}"#] {
+        for good in
+            ["true", "{}", r#"{"type":["null","string"]}"#, r#"{"properties":{"$ref":{"type":"string"}}}"#]
+        {
             assert!(self_contained(good, &[]).is_ok(), "{good}");
         }
     }

@@ -79,7 +79,12 @@ fn open(value: &[u8]) -> Result<(Bytes<'_>, Option<Micros>), Error> {
 }
 
 /// Appends a stored record to the buffer.
-pub(super) fn read_record(partition: u32, offset: i64, value: &[u8], into: &mut Records) -> Result<(), Error> {
+pub(super) fn read_record(
+    partition: u32,
+    offset: i64,
+    value: &[u8],
+    into: &mut Records,
+) -> Result<(), Error> {
     let (mut b, _) = open(value)?;
     let kind = b.u8()?;
     let key = match b.u32()? {

@@ -58,7 +58,11 @@ fn types_enums_bounds_and_unions() {
         (json!({"items": {"type": "integer"}}), json!({"items": {"type": "number"}}), Some("TYPE_CHANGED")),
         (json!({"oneOf": [{"type": "null"}, {"type": "string"}]}), json!({"type": "string"}), None),
         (json!({"oneOf": [{"type": "null"}]}), json!({"type": "string"}), Some("SUM_TYPE_NARROWED")),
-        (json!({"type": ["null", "number"]}), json!({"anyOf": [{"type": "null"}, {"type": "integer"}]}), None),
+        (
+            json!({"type": ["null", "number"]}),
+            json!({"anyOf": [{"type": "null"}, {"type": "integer"}]}),
+            None,
+        ),
         (json!({"type": "number"}), json!({"anyOf": [{"type": "null"}]}), Some("TYPE_CHANGED")),
         (json!(false), json!({"type": "null"}), Some("NOTHING_ALLOWED")),
         (json!({"type": "null"}), json!(false), None),
