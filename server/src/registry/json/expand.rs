@@ -40,8 +40,10 @@ fn mentions_ref(object: &Map<String, Value>) -> bool {
         Value::Array(values) => values.iter().filter_map(Value::as_object).any(mentions_ref),
         _ => false,
     };
-    let parts = object.iter().filter(|(key, _)| !matches!(key.as_str(), "$defs" | "definitions"));
-    object.get("$ref").is_some_and(Value::is_string) || parts.into_iter().any(|(_, value)| inside(value))
+    let schemas =
+        |key: &str| !matches!(key, "$defs" | "definitions" | "enum" | "const" | "default" | "examples");
+    let mut parts = object.iter().filter(|(key, _)| schemas(key));
+    object.get("$ref").is_some_and(Value::is_string) || parts.any(|(_, value)| inside(value))
 }
 
 struct Expand<'a> {
