@@ -174,7 +174,9 @@ def test_every_batch_is_in_the_topic_once_whenever_the_server_dies(numbered, kaf
     assert seen == Counter(expected)
     settled = settlements(server)
     found = sum(map(was_found, settled))
-    print(f"{sequence} batches, {unanswered} without a reply, {len(settled)} settled, {found} found in the topic")
+    print(
+        f"{sequence} batches, {unanswered} without a reply, {len(settled)} settled, {found} found in the topic"
+    )
     assert len(settled) >= 3
     reply = sender.send(sequence, [row(sequence * 10 + i) for i in range(3)])
     assert reply.json()["position"] == answered[sequence]
