@@ -108,10 +108,7 @@ fn without(schema: &Map<String, Value>, keyword: &str) -> Value {
 
 /// One branch of a union together with what stands beside the union.
 fn both(schema: &Map<String, Value>, keyword: &str, branch: &Value) -> Value {
-    let mut all = match asserted(branch) {
-        Some(branch) => branch,
-        None => return Value::Bool(false),
-    };
+    let Some(mut all) = asserted(branch) else { return Value::Bool(false) };
     for (key, value) in schema {
         if key == keyword {
             continue;
