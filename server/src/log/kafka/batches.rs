@@ -35,7 +35,8 @@ impl Transactions {
 
     /// Where a partition ends now, or before.
     pub fn end(&self, topic: &str, partition: u32) -> Result<i64, Error> {
-        let ends = self.producer.inner.client().fetch_watermarks(topic, partition as i32, super::topic::ANSWER);
+        let ends =
+            self.producer.inner.client().fetch_watermarks(topic, partition as i32, super::topic::ANSWER);
         Ok(ends.map_err(|e| failed(topic, &e))?.1)
     }
 
