@@ -17,6 +17,7 @@
 mod accounting;
 mod buffers;
 mod checkpoint;
+mod chunk;
 mod commits;
 mod control;
 mod cut;

@@ -11,19 +11,18 @@ use std::time::{Duration, Instant};
 use millpond_engine::time::{Micros, Span};
 
 use super::buffers::Buffers;
+use super::chunk::apply;
 use super::control::Control;
 use super::cut::{self, Limits, Standing};
-use super::decode::{Decoded, Failure};
 use super::gather::Gathered;
-use super::halt::{Halt, Stop};
+use super::halt::Stop;
 use super::journal::Committed;
 use super::partition::Boundary;
 use super::schemas::Lookup;
-use super::source::{Chunk, Source, SourceStanding};
-use super::step::bad_record;
+use super::source::{Source, SourceStanding};
 use super::watermarks::SourceTime;
-use crate::catalog::{OnBadRecord, TimeMode};
-use crate::log::{Budget, Records};
+use crate::catalog::TimeMode;
+use crate::log::Budget;
 use crate::store::commit::{PartitionKey, Position};
 
 /// A wholly quiet stream's watermark goes on with the clock in steps of this length.
@@ -329,62 +328,6 @@ impl Intake {
             for source in self.sources.iter_mut().filter(|s| s.stream.id == changed.id) {
                 source.stream = Arc::clone(&changed);
             }
-        }
-    }
-}
-
-/// Decodes a chunk and adds it to the epoch. What cannot be taken now goes back to the source.
-fn apply(
-    source: &mut Source,
-    chunk: Chunk,
-    gathered: &mut Gathered,
-    lookup: &mut (dyn FnMut(u32) -> Lookup + Send),
-) -> Result<(), Stop> {
-    let partition = PartitionKey { source: source.index, partition: chunk.partition };
-    let Chunk { partition: number, mut records } = chunk;
-    let mut lookup = |id| lookup(id);
-    let (opened_at, seen) = (gathered.opened_at, source.seen(number));
-    let mut halt = None;
-    let mut decoded = match source.decode.chunk(partition, &records, opened_at, seen, &mut lookup) {
-        Ok(decoded) => decoded,
-        Err(failure) => return Err(not_taken(source, Chunk { partition: number, records }, failure)),
-    };
-    if source.stream.on_bad_record == OnBadRecord::Halt
-        && let Some(bad) = decoded.quarantine.first()
-    {
-        // What comes before it is good: it is committed, and the pipeline stands right before it.
-        halt = Some(bad_record(number, bad.offset, &bad.detail));
-        let rest = records.split_off(bad.offset);
-        source.put_back(Chunk { partition: number, records: rest });
-        decoded = match source.decode.chunk(partition, &records, opened_at, seen, &mut lookup) {
-            Ok(decoded) => decoded,
-            Err(failure) => return Err(not_taken(source, Chunk { partition: number, records }, failure)),
-        };
-    }
-    take(source, number, partition, records, decoded, gathered);
-    halt.map_or(Ok(()), |halt| Err(halt.into()))
-}
-
-fn take(
-    source: &mut Source,
-    number: u32,
-    partition: PartitionKey,
-    records: Records,
-    decoded: Decoded,
-    gathered: &mut Gathered,
-) {
-    let Some(next) = records.records.last().map(|r| r.offset + 1) else { return };
-    let from = source.progress.get(number as usize).map_or(0, |p| p.next);
-    source.applied(number, next, decoded.max_event_time, gathered.opened_at);
-    gathered.add(partition, from, records, decoded);
-}
-
-fn not_taken(source: &mut Source, chunk: Chunk, failure: Failure) -> Stop {
-    source.put_back(chunk);
-    match failure {
-        Failure::NotYet(reason) => Stop::Wait(reason),
-        Failure::Defect(error) => {
-            Halt::new(error.to_string(), "this is a defect: report it with the stream's schema").into()
         }
     }
 }
