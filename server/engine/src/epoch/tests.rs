@@ -249,14 +249,17 @@ proptest! {
             naive.into_iter().filter(|(_, n)| n.n != 2).map(|(key, n)| (key, n.row())).collect();
         prop_assert_eq!(emitted(results.iter().map(|(o, _)| o)), expected);
         // Rows come in the order of window end and key, through all epochs of a close.
-        for (output, _) in &results {
+        let mut goes_on = false;
+        for (output, records) in &results {
             let order: Vec<_> = output
                 .rows
                 .iter()
                 .flat_map(|r| r.event_times.iter().copied().zip(r.keys.iter().cloned()))
                 .collect();
             prop_assert!(order.is_sorted());
-            prop_assert!(order.len() <= max_rows);
+            // Records in the middle of a close, which no pipeline gives, have it done first.
+            prop_assert!(order.len() <= max_rows || goes_on && !records.is_empty());
+            goes_on = output.cursor.is_some();
         }
     }
 

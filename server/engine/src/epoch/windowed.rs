@@ -69,12 +69,10 @@ impl Windowed {
         let mut output = Output::new(self.plan.query.sources.len());
         let mut cursor = input.cursor.clone();
         self.begin(cursor.as_ref())?;
-        if self.shared.is_some() && input.batches.iter().any(|b| b.rows.num_rows() > 0) {
-            // Records may come into slices of the window that is being closed: its rows come first. (A
-            // pipeline gives no records while a close goes on.)
-            if cursor.is_some() {
-                self.close(cursor.take().as_ref(), usize::MAX, &mut output)?;
-            }
+        if cursor.is_some() && input.batches.iter().any(|b| b.rows.num_rows() > 0) {
+            // Records may come into the window that is being closed: its rows come first. (A pipeline
+            // gives no records while a close goes on.)
+            self.close(cursor.take().as_ref(), usize::MAX, &mut output)?;
         }
         let reached = upstream.take(input, &mut output, &mut |rows, verdicts| self.absorb(rows, verdicts))?;
         self.revise(&mut output)?;
