@@ -12,6 +12,7 @@ from datetime import datetime, timedelta, timezone
 from decimal import Decimal
 from pathlib import Path
 
+import millpond
 import pytest
 
 from tests.harness import feeding
@@ -31,6 +32,39 @@ CLICKS = {
 }
 SQL = """SELECT user_id, SUM(clicks) AS clicks, SUM(spent) AS spent, AVG(clicks) AS mean
 FROM TUMBLE(clicks, DESCRIPTOR(ts), INTERVAL '1' MINUTE) GROUP BY user_id, window_end"""
+# From format 2 on: one of each operator with state, and files beside Delta.
+SHAPES = {
+    "hops": """SELECT user_id, COUNT(*) AS n
+        FROM HOP(taps, DESCRIPTOR(ts), INTERVAL '1' MINUTE, INTERVAL '2' MINUTES) GROUP BY user_id, window_end""",
+    "sessions": """SELECT user_id, SUM(clicks) AS n
+        FROM SESSION(taps, DESCRIPTOR(ts), INTERVAL '1' MINUTE) GROUP BY user_id, window_end""",
+    "rolling": """SELECT user_id, ts, SUM(clicks) OVER (PARTITION BY user_id ORDER BY ts
+        RANGE BETWEEN INTERVAL '2' MINUTES PRECEDING AND CURRENT ROW) AS n FROM taps""",
+    "pairs": """SELECT user_id, SUM(other) AS n FROM TUMBLE((
+          SELECT a.user_id, a.ts, b.clicks AS other FROM taps a JOIN taps b ON b.user_id = a.user_id
+          AND b.ts BETWEEN a.ts + INTERVAL '1' SECOND AND a.ts + INTERVAL '2' MINUTES
+        ), DESCRIPTOR(ts), INTERVAL '1' HOUR) GROUP BY user_id, window_end""",
+}
+# (second after noon, user, n) in the order of commits and keys.
+COMPUTED = {
+    "hops": [
+        (60, "a", 1),
+        (60, "b", 1),
+        (120, "a", 3),
+        (180, "a", 1),
+        (180, "b", 2),
+        (240, "a", 0),
+    ],
+    "sessions": [(60, "a", 1), (70, "b", 2), (121, "a", 4), (191, "b", 24)],
+    "rolling": [
+        (0, "a", 1),
+        (10, "b", 2),
+        (61, "a", 5),
+        (130, "b", 10),
+        (131, "b", 24),
+    ],
+    "pairs": [(3600, "a", 108), (3600, "b", 24)],
+}
 PROFILE = [
     {"name": "user_id", "type": "string"},
     {"name": "score", "type": "double"},
@@ -44,6 +78,13 @@ def click(user, second, clicks, spent="1.50"):
     return {"user_id": user, "clicks": clicks, "spent": Decimal(spent), "ts": at}
 
 
+TAPS = (
+    [click("a", 0, 1), click("b", 10, 2), click("a", 61, 4)],
+    [click("b", 130, 8), click("a", 1, 100)],
+    [click("b", 131, 16)],
+)
+
+
 def write(server: Server) -> None:
     """What the fixture holds: some of each kind, drained and owed, closed and open, good and bad."""
     fs = server.store()
@@ -55,13 +96,19 @@ def write(server: Server) -> None:
     )
     joined = per_minute.select(["clicks", "spent"]).join(profile.select(["score"]))
     fs.get_or_create_feature_view("view", joined, labels=["bought"])
+    taps = fs.get_or_create_stream("taps", CLICKS, event_time="ts", **options)
+    for name, sql in SHAPES.items():
+        sinks = [millpond.FileSink("csv", path="hops")] if name == "hops" else None
+        fs.get_or_create_feature_group(name, sql=sql, sinks=sinks)
     fs.get_or_create_stream(
         "plain", JSON_COLUMNS, event_time="at", time="historical", format="json", partitions=2
     )
     clicks.append([click("a", 0, 1), click("b", 10, 2), click("a", 61, 4)], producer_id="p", sequence=1)
     clicks.append_encoded([b"junk"])
+    taps.append(TAPS[0])
     profile.insert([{"user_id": u, "score": s, "at": NOON} for u, s in (("a", 0.5), ("b", 0.25))], wait=True)
-    feeding.settle(server, "per_minute")
+    for name in ("per_minute", *SHAPES):
+        feeding.settle(server, name)
     per_minute.flush()
 
 
@@ -73,6 +120,9 @@ def owe(server: Server) -> None:
     profile.commit_delete_record([{"user_id": "b"}], wait=True)
     per_minute.wait(clicks.append([click("b", 130, 8), click("a", 1, 100)], producer_id="p", sequence=2))
     plain.append([{"user_id": "a", "n": 1, "at": NOON}], partition=1)
+    position = fs.get_stream("taps").append(TAPS[1])
+    for name in SHAPES:
+        fs.get_feature_group(name).wait(position)
 
 
 @pytest.mark.parametrize("fixture", sorted(FIXTURES.glob("format_*.tar.gz")), ids=lambda p: p.name)
@@ -82,6 +132,8 @@ def test_an_earlier_releases_directory_is_served_and_goes_on(fixture, tmp_path):
     server = Server(tmp_path)
     try:
         check(server.start())
+        if fixture.name != "format_1.tar.gz":
+            check_shapes(server)
     finally:
         server.stop()
 
@@ -119,6 +171,24 @@ def check(server: Server) -> None:
     assert sorted((r["user_id"], r["clicks"]) for r in history) == [("a", 1), ("a", 4), ("b", 2), ("b", 24)]
     (account,) = clicks.accounting()
     assert (account.read, account.late, account.balanced) == (7, 1, True)
+
+
+def check_shapes(server: Server) -> None:
+    """What was open when the server was killed goes on: windows, sessions, frames, rows that wait, files."""
+    fs = server.store()
+    taps = fs.get_stream("taps")
+    taps.append(TAPS[2])
+    taps.finish()
+    for name, expected in COMPUTED.items():
+        feeding.settle(server, name)
+        rows = fs.get_feature_group(name).read(dataframe_type="python")
+        found = [(int((r["_event_time"] - NOON).total_seconds()), r["user_id"], r["n"]) for r in rows]
+        assert sorted(found) == sorted(expected), name
+    group = fs.get_feature_group("hops")
+    group.flush()
+    files = sorted((server.data / "sinks" / "hops").rglob("*.csv"))
+    lines = [line for file in files for line in file.read_text().splitlines()[1:]]
+    assert len(lines) == len(COMPUTED["hops"])
 
 
 def main(target: Path) -> None:

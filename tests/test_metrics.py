@@ -73,3 +73,29 @@ def test_values(server):
     m = server.metrics()
     assert total(m, "offline_rows_total", **labels) == 3
     assert total(m, "outbox_rows", **labels) == 0
+
+
+def test_what_is_in_no_row_is_counted(server):
+    """Values that became NULL after aggregation, and rows of a join that have no key."""
+    fs = server.store()
+    stream = fs.get_or_create_stream("events", EVENT, event_time="ts", watermark_delay=0, time="historical")
+    failing = """SELECT item_id, CAST(MAX(user_id) AS BIGINT) AS number
+        FROM TUMBLE(events, DESCRIPTOR(ts), INTERVAL '1' MINUTE) GROUP BY item_id, window_end"""
+    # Whoever did the same a second later: nobody followed the last one, and NULL is no key.
+    joined = """SELECT who, COUNT(*) AS n FROM TUMBLE((
+          SELECT b.user_id AS who, a.ts FROM events a LEFT JOIN events b ON b.item_id = a.item_id
+          AND b.ts BETWEEN a.ts + INTERVAL '1' SECOND AND a.ts + INTERVAL '2' SECOND
+        ), DESCRIPTOR(ts), INTERVAL '1' MINUTE) GROUP BY who, window_end"""
+    for name, sql in (("failing", failing), ("joined", joined)):
+        fs.get_or_create_feature_group(name, sql=sql)
+    rows = [row("7", 0, item=1), row("x", 0, item=2), row("y", 0, item=2, second=1), row("z", 0, item=3)]
+    stream.append(rows)
+    stream.heartbeat("2023-11-15T00:00:00Z")
+    for name in ("failing", "joined"):
+        feeding.settle(server, name)
+    m = server.metrics()
+    nulled, lost = "stream_values_nulled_total", "stream_joined_rows_lost_total"
+    assert total(m, nulled, feature_group="failing_1") == 2  # 'y' and 'z' are no numbers
+    assert total(m, lost, feature_group="failing_1") == 0
+    assert total(m, nulled, feature_group="joined_1") == 0
+    assert total(m, lost, feature_group="joined_1") == 3  # '7', 'y' and 'z'

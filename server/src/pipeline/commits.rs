@@ -14,7 +14,7 @@ use super::intake::{Ahead, Cost, Harvest, QUIET_STEP};
 use super::journal::Committed;
 use super::source::SourceStanding;
 use super::status::{Board, SourceStatus, State};
-use super::step::{self, Epoch};
+use super::step::{self, Epoch, Losses, Stepped};
 use super::watermarks::{self, SourceTime, Watermarks};
 use crate::catalog::{GroupId, OnBadRecord, Stream, TimeMode};
 use crate::store::Store;
@@ -72,7 +72,7 @@ pub struct Commits {
 /// What a pipeline reports while it runs, for metrics.
 pub enum Event<'a> {
     /// An epoch was committed.
-    Committed(&'a EpochCommit, Timing),
+    Committed(&'a EpochCommit, Losses, Timing),
     /// How the sources stand.
     Shown(&'a [SourceStatus]),
 }
@@ -192,7 +192,7 @@ impl Commits {
     fn commit(&mut self, gathered: Gathered, epoch: Epoch, started: Instant) -> Result<(), Stop> {
         let records = gathered.records as u64;
         let taken = Instant::now();
-        let commit = step::step(&mut self.engine, &self.committed, gathered, epoch)?;
+        let Stepped { commit, losses } = step::step(&mut self.engine, &self.committed, gathered, epoch)?;
         let begun = Instant::now();
         let done = self.store.commit(&commit)?;
         let timing = Timing { total: started.elapsed(), commit: begun.elapsed() };
@@ -200,7 +200,7 @@ impl Commits {
         self.cost.store(taken.elapsed().as_micros() as u64, Ordering::Relaxed);
         self.checkpoints.committed(commit.journal.checkpoint, records);
         self.committed.advance(&commit, done.available_at);
-        (self.observe)(Event::Committed(&commit, timing));
+        (self.observe)(Event::Committed(&commit, losses, timing));
         if commit.journal.checkpoint && self.last_fold.elapsed() >= FOLD_EVERY {
             self.last_fold = Instant::now();
             self.fold()?;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::commits::{Event, Observe, Timing};
 use super::status::SourceStatus;
+use super::step::Losses;
 use crate::catalog::{GroupEntry, Stream};
 use crate::store::commit::{Accounting, EpochCommit};
 use crate::telemetry::{GroupMetrics, Metrics, SourceMetrics};
@@ -24,14 +25,16 @@ pub fn observer(metrics: &Metrics, group: &GroupEntry, streams: &[Arc<Stream>]) 
         online: group.def.online_enabled,
     };
     Box::new(move |event| match event {
-        Event::Committed(commit, timing) => counters.committed(commit, timing),
+        Event::Committed(commit, losses, timing) => counters.committed(commit, losses, timing),
         Event::Shown(sources) => counters.shown(sources),
     })
 }
 
 impl Counters {
-    fn committed(&self, commit: &EpochCommit, timing: Timing) {
+    fn committed(&self, commit: &EpochCommit, losses: Losses, timing: Timing) {
         self.group.features_computed.inc_by(commit.journal.rows);
+        self.group.values_nulled.inc_by(losses.nulled);
+        self.group.joined_rows_lost.inc_by(losses.joined);
         self.group.processing_latency.observe(timing.total.as_secs_f64());
         self.group.commit_seconds.observe(timing.commit.as_secs_f64());
         if self.online {

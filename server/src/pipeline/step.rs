@@ -38,6 +38,23 @@ pub struct Epoch {
     pub halting: Vec<bool>,
 }
 
+/// An epoch that was computed.
+pub struct Stepped {
+    /// What is to be committed.
+    pub commit: EpochCommit,
+    /// What did not come through.
+    pub losses: Losses,
+}
+
+/// What is in no row though its records were applied.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Losses {
+    /// Values that became NULL because an expression failed after aggregation.
+    pub nulled: u64,
+    /// Rows of a join that failed, had no key or came late for their window.
+    pub joined: u64,
+}
+
 /// Runs the engine over what was gathered and builds the commit. After an error the engine's state
 /// is ahead of what is committed: the pipeline must be opened anew.
 pub fn step(
@@ -45,7 +62,7 @@ pub fn step(
     committed: &Committed,
     mut gathered: Gathered,
     epoch: Epoch,
-) -> Result<EpochCommit, Stop> {
+) -> Result<Stepped, Stop> {
     let batches = gathered.take_batches();
     let deletes = gathered.take_deletes();
     let output = engine.apply(&Input {
@@ -83,7 +100,8 @@ pub fn step(
         semantics: SEMANTICS,
         finishes: epoch.finishes.unwrap_or_else(|| committed.finishes.clone()),
     };
-    Ok(EpochCommit {
+    let losses = Losses { nulled: output.nulled, joined: output.lost };
+    let commit = EpochCommit {
         group: epoch.group,
         streams: epoch.streams,
         epoch: journal.epoch,
@@ -94,7 +112,8 @@ pub fn step(
         quarantine,
         late,
         state: output.state,
-    })
+    };
+    Ok(Stepped { commit, losses })
 }
 
 /// Dead letters of both stages, in the order of the records.

@@ -21,6 +21,8 @@ pub struct Metrics {
     registry: Registry,
     events_processed: IntCounterVec,
     features_computed: IntCounterVec,
+    values_nulled: IntCounterVec,
+    joined_rows_lost: IntCounterVec,
     processing_latency: HistogramVec,
     online_writes: IntCounterVec,
     offline_rows: IntCounterVec,
@@ -55,6 +57,10 @@ pub struct SourceMetrics {
 pub struct GroupMetrics {
     /// `stream_features_computed_total`: rows that came out.
     pub features_computed: IntCounter,
+    /// `stream_values_nulled_total`: values that became NULL because an expression failed after aggregation.
+    pub values_nulled: IntCounter,
+    /// `stream_joined_rows_lost_total`: rows of a join that failed, had no key or came late for their window.
+    pub joined_rows_lost: IntCounter,
     /// `stream_processing_latency_seconds`: from the opening of an epoch to its commit.
     pub processing_latency: Histogram,
     /// `online_writes_total`: rows written online.
@@ -83,6 +89,16 @@ impl Metrics {
                 both,
             )?,
             features_computed: counters("stream_features_computed_total", "Rows that came out", group)?,
+            values_nulled: counters(
+                "stream_values_nulled_total",
+                "Values that became NULL because an expression failed after aggregation",
+                group,
+            )?,
+            joined_rows_lost: counters(
+                "stream_joined_rows_lost_total",
+                "Rows of a join that failed, had no key or came late for their window",
+                group,
+            )?,
             processing_latency: histograms(
                 "stream_processing_latency_seconds",
                 "From the opening of an epoch to its commit",
@@ -128,6 +144,8 @@ impl Metrics {
         vec![
             Box::new(self.events_processed.clone()),
             Box::new(self.features_computed.clone()),
+            Box::new(self.values_nulled.clone()),
+            Box::new(self.joined_rows_lost.clone()),
             Box::new(self.processing_latency.clone()),
             Box::new(self.online_writes.clone()),
             Box::new(self.offline_rows.clone()),
@@ -160,6 +178,8 @@ impl Metrics {
         let labels = &[group];
         GroupMetrics {
             features_computed: self.features_computed.with_label_values(labels),
+            values_nulled: self.values_nulled.with_label_values(labels),
+            joined_rows_lost: self.joined_rows_lost.with_label_values(labels),
             processing_latency: self.processing_latency.with_label_values(labels),
             online_writes: self.online_writes.with_label_values(labels),
             offline_rows: self.offline_rows.with_label_values(labels),
