@@ -7,7 +7,7 @@
 //!
 //! [`upstream`] brings the rows of the query's input, those of a [`join`] too, [`windowed`] takes them in, [`close`]
 //! decides which rows are due, [`revise`] those that are due at other times, [`emit`] lets them out, [`checkpoint`] keeps
-//! what lasts. [`session`] is the same for sessions, [`rolling`] for aggregates OVER the time before each record,
+//! what lasts, [`spill`] how much of it is in memory. [`session`] is the same for sessions, [`rolling`] for aggregates OVER the time before each record,
 //! [`upsert`] the short way of ingested groups.
 //!
 //! What lies in the store is the state as of the last epoch with [`Input::checkpoint`]. A restart loads it and
@@ -25,6 +25,7 @@ mod records;
 mod revise;
 mod rolling;
 mod session;
+mod spill;
 mod stage;
 #[cfg(test)]
 mod tests;
@@ -39,6 +40,8 @@ use arrow::array::RecordBatch;
 pub use emitted::{Emitted, Op};
 pub(crate) use plan::depends_on_window;
 pub(crate) use rolling::kept;
+pub use spill::Memory;
+pub(crate) use spill::leaves_groups;
 pub use upsert::Upsert;
 
 use self::records::Verdicts;
@@ -223,6 +226,9 @@ pub enum Error {
     /// DataFusion or Arrow failed where no single record is to blame.
     #[error("{0}")]
     DataFusion(#[from] datafusion::error::DataFusionError),
+    /// The store does not give the state that lies there.
+    #[error("the state of the feature group cannot be read: {0}")]
+    Unreadable(#[from] crate::state::Unreadable),
     /// The durable copy of the state cannot be read.
     #[error("the state of the window that ends at {window_end} cannot be read: {detail}")]
     State {
@@ -322,7 +328,7 @@ impl Engine {
         }
     }
 
-    /// Windows (or slices) that are open, and keys in them; slices of rows that wait in a join, and these rows: what the
+    /// Windows (or slices) that are open, and keys in them that are in memory; slices of rows that wait in a join, and these rows: what the
     /// state amounts to.
     pub fn open(&self) -> (usize, usize) {
         match &self.operator {

@@ -10,10 +10,12 @@ mod accumulators;
 pub mod codec;
 mod merge;
 mod order;
+pub(crate) mod view;
 
 pub(crate) use accumulators::{Accumulators, Function, STANDING, evaluate, over};
 pub(crate) use merge::Merge;
 pub(crate) use order::{common_prefix, prefix};
+pub use view::{Entries, StateView, Unreadable};
 
 use crate::time::Micros;
 

@@ -1,6 +1,7 @@
 //! Windows: which one an event belongs to, and what is kept for each.
 
 mod aggregates;
+mod cold;
 mod directory;
 mod groups;
 mod layout;
@@ -11,6 +12,7 @@ mod shared;
 mod stretches;
 
 pub(crate) use aggregates::Aggregates;
+pub(crate) use cold::Stored;
 pub(crate) use directory::{Directory, Held, Place};
 pub(crate) use groups::Groups;
 pub(crate) use layout::Layout;
@@ -40,6 +42,8 @@ pub(crate) enum Error {
     States,
     #[error("a key is there twice")]
     Twice,
+    #[error(transparent)]
+    Unreadable(#[from] crate::state::Unreadable),
 }
 
 /// Rows by window, ascending.

@@ -9,6 +9,7 @@ use super::windowed::{Windowed, state_error};
 use super::{CloseCursor, Error, Output};
 use crate::state::OWED;
 use crate::time::Micros;
+use crate::window::Stored;
 
 pub(super) use super::emit::{Kind, Rows};
 
@@ -104,6 +105,13 @@ impl Windowed {
             let Some(pane) = self.panes.get_mut(&window_end) else {
                 return Ok((Vec::new(), Vec::new(), true));
             };
+            if pane.is_cold
+                && let Some(view) = self.view.as_deref()
+            {
+                let stored = Stored { view, slice_end: window_end, state: &self.plan.state };
+                let rows = pane.ordered(done, limit, stored).map_err(|e| state_error(window_end, &e))?;
+                return Ok((rows.keys, rows.states, rows.is_last));
+            }
             let order = pane.groups.order();
             let from = done.map_or(0, |done| order.partition_point(|g| pane.groups.key(*g) <= done));
             let to = order.len().min(from.saturating_add(limit));

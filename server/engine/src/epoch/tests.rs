@@ -282,6 +282,27 @@ proptest! {
         }
     }
 
+    /// Which groups are in memory changes nothing: some are let go of after any checkpoints whatever.
+    #[test]
+    fn what_lies_in_the_store_alone_does_not_matter(
+        epochs in epochs(), max_rows in 1_usize..20, restarts in any::<u64>(), checkpoints in any::<u64>(),
+        budgets in prop::collection::vec(prop_oneof![2 => Just(0), 5 => 0_usize..20_000, 1 => Just(usize::MAX)], 8),
+        window in prop::sample::select(vec![TUMBLE, TUMBLE, HOP, CUMULATE, SESSION]), lateness in prop_oneof![Just(0), 1_i64..20],
+        on_update in any::<bool>(),
+    ) {
+        let bit = |bits: u64, n: usize| bits >> (n % 64) & 1 == 1;
+        let emission = Emission { allowed_lateness: Span(lateness * SECOND), on_update };
+        let checkpoint = |n| bit(checkpoints, n);
+        let how = Treatment { max_rows, checkpoint: &checkpoint, window, emission, ..PLAIN };
+        let plain = run(&epochs, &how);
+        let spill = |n: usize| budgets[n % budgets.len()];
+        let spilled = run(&epochs, &Treatment { restart: &|n| bit(restarts, n), spill: &spill, ..how });
+        prop_assert_eq!(plain.len(), spilled.len());
+        for ((one, _), (other, _)) in plain.iter().zip(&spilled) {
+            assert_same(one, other);
+        }
+    }
+
     /// Where checkpoints are taken changes no row.
     #[test]
     fn checkpoints_do_not_matter(epochs in epochs(), checkpoints in any::<u64>()) {

@@ -15,9 +15,9 @@ use super::revise::{Owed, Touches};
 use super::upstream::Upstream;
 use super::{Emission, Error, Input, Output, checkpoint, stage};
 use crate::query::FeatureQuery;
-use crate::state::StateRow;
+use crate::state::{StateRow, StateView};
 use crate::time::Micros;
-use crate::window::{Pane, Shared};
+use crate::window::{Pane, Shared, Stored};
 
 /// The operator and its state.
 pub(super) struct Windowed {
@@ -40,6 +40,8 @@ pub(super) struct Windowed {
     /// Slices (operator, end) that are gone, but whose entries still lie in the store: until the next
     /// checkpoint.
     pub(super) dropped: BTreeSet<(u16, Micros)>,
+    /// Where groups may lie that are not in memory.
+    pub(super) view: Option<Arc<dyn StateView>>,
 }
 
 impl Windowed {
@@ -62,6 +64,7 @@ impl Windowed {
             owed: restored.owed,
             touched: Touches::default(),
             dropped: BTreeSet::new(),
+            view: None,
         })
     }
 
@@ -94,7 +97,7 @@ impl Windowed {
         Ok(output)
     }
 
-    /// Open windows, and groups in them.
+    /// Open windows, and groups in them that are in memory.
     pub(super) fn open(&self) -> (usize, usize) {
         (self.panes.len(), self.panes.values().map(|p| p.groups.len()).sum())
     }
@@ -140,7 +143,9 @@ impl Windowed {
         };
         let known = pane.groups.len() as u32;
         let (keys, arguments) = columns.split_at_checked(self.plan.keys.len()).unwrap_or((columns, &[]));
-        pane.update(&self.plan.functions, keys, arguments, rows).map_err(|e| state_error(slice_end, &e))?;
+        let stored = self.view.as_deref().map(|view| Stored { view, slice_end, state: &self.plan.state });
+        pane.update(&self.plan.functions, keys, arguments, rows, stored)
+            .map_err(|e| state_error(slice_end, &e))?;
         if let Some(shared) = &mut self.shared {
             for group in known..pane.groups.len() as u32 {
                 shared.directory.insert(pane.groups.key(group), slice_end, group);

@@ -92,6 +92,11 @@ impl Accumulators {
         }
     }
 
+    /// Bytes in memory.
+    pub(crate) fn bytes(&self) -> usize {
+        self.0.iter().map(|accumulator| accumulator.size()).sum()
+    }
+
     /// The state columns of all functions; the accumulators are empty afterwards.
     pub(crate) fn take_state(&mut self) -> Result<Vec<ArrayRef>> {
         let mut columns = Vec::new();

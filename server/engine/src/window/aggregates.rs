@@ -85,6 +85,29 @@ impl Aggregates {
         }
     }
 
+    /// Adds `more` groups with these states behind the `known` others, which may be taking records in.
+    pub(crate) fn load(
+        &mut self,
+        functions: &[Function],
+        columns: &[ArrayRef],
+        known: usize,
+        more: usize,
+    ) -> Result<(), Error> {
+        self.thaw(functions, known)?;
+        let Self::Live(accumulators) = self else { return Ok(()) };
+        let total = known + more;
+        let groups: Vec<usize> = (known..total).collect();
+        Ok(accumulators.merge(functions, columns, &groups, total)?)
+    }
+
+    /// Bytes in memory.
+    pub(crate) fn bytes(&self) -> usize {
+        match self {
+            Self::Live(accumulators) => accumulators.bytes(),
+            Self::Saved(columns) => columns.iter().map(|c| c.get_array_memory_size()).sum(),
+        }
+    }
+
     /// Adds groups with these states behind the others.
     pub(crate) fn append(&mut self, columns: Vec<ArrayRef>) -> Result<(), Error> {
         let Self::Saved(saved) = self else { return Err(Error::States) };

@@ -51,6 +51,13 @@ impl Directory {
         }
     }
 
+    /// Bytes in memory, with so many slices of all keys together.
+    pub(crate) fn bytes(&self, slices: usize) -> usize {
+        // A key of its own allocation is taken to be as long as a short text.
+        let key = size_of::<(Box<[u8]>, Vec<Held>)>() + 16;
+        self.table.capacity() * (key + 1) + slices * size_of::<Held>()
+    }
+
     /// Forgets that a key occurs in a slice.
     pub(crate) fn remove(&mut self, key: &[u8], slice_end: Micros) {
         let hash = self.hasher.hash_one(key);

@@ -28,6 +28,16 @@ impl Marks {
         self.mark_all(std::iter::once(number as usize), number as usize + 1);
     }
 
+    /// Whether none is marked.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+
+    /// Bytes in memory.
+    pub(crate) fn bytes(&self) -> usize {
+        self.list.capacity() * size_of::<u32>() + self.is_marked.capacity()
+    }
+
     /// The marked numbers; none is marked afterwards.
     pub(crate) fn take(&mut self) -> Vec<u32> {
         let list = std::mem::take(&mut self.list);

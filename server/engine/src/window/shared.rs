@@ -230,6 +230,13 @@ impl Shared {
         Ok(merge.finish(parts.functions, keys.len())?)
     }
 
+    /// Bytes in memory, besides those of the panes.
+    pub(crate) fn bytes(&self, panes: &BTreeMap<Micros, Pane>) -> usize {
+        let chunks = self.prefixes.values().chain(self.suffixes.values()).flatten().flatten();
+        let chunks: usize = chunks.map(|column| column.get_array_memory_size()).sum();
+        chunks + self.directory.bytes(panes.values().map(|pane| pane.groups.len()).sum())
+    }
+
     /// Forgets a slice.
     pub(crate) fn forget(&mut self, slice_end: Micros, pane: &Pane) {
         for group in 0..pane.groups.len() as u32 {

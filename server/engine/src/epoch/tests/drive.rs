@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::super::*;
 use super::{Epochs, Event, SECOND, TUMBLE, assert_same, query, rows};
 use crate::state::StateKey;
+use crate::state::view::tests::Stored;
 
 /// The pipeline's part: offsets go on by partition, batches come in order, `chunk` rows at a time.
 struct Feed {
@@ -44,6 +45,8 @@ pub(super) struct Treatment<'t> {
     pub(super) restart: &'t dyn Fn(usize) -> bool,
     /// A checkpoint in this epoch?
     pub(super) checkpoint: &'t dyn Fn(usize) -> bool,
+    /// After the checkpoint of this epoch, how many bytes of the state may stay in memory?
+    pub(super) spill: &'t dyn Fn(usize) -> usize,
 }
 
 /// As gently as can be.
@@ -54,6 +57,7 @@ pub(super) const PLAIN: Treatment<'_> = Treatment {
     chunk: usize::MAX,
     restart: &|_| false,
     checkpoint: &|_| true,
+    spill: &|_| usize::MAX,
 };
 
 /// What an epoch was given, to be given once more.
@@ -86,11 +90,13 @@ impl Given {
 pub(super) fn run(epochs: &Epochs, how: &Treatment<'_>) -> Vec<(Output, Vec<(RecordId, Event)>)> {
     let query = query(how.window);
     let mut feed = Feed { query: query.clone(), next: [0; 3] };
-    let mut stored: BTreeMap<StateKey, Vec<u8>> = BTreeMap::new();
+    let stored = Stored::default();
+    let resume =
+        |at: Micros| Engine::resume(query.clone(), how.emission, at, Arc::new(stored.clone())).unwrap();
     let mut stored_at = Micros::MIN;
     // The epochs since the last checkpoint.
     let mut since: Vec<(Given, usize)> = Vec::new();
-    let mut engine = Engine::restore(query.clone(), how.emission, Micros::MIN, std::iter::empty()).unwrap();
+    let mut engine = resume(stored_at);
     let (mut cursor, mut results, mut number) = (None, Vec::<(Output, _)>::new(), 0);
     loop {
         let (events, watermark) = match epochs.get(number) {
@@ -98,8 +104,7 @@ pub(super) fn run(epochs: &Epochs, how: &Treatment<'_>) -> Vec<(Output, Vec<(Rec
             None => (&[][..], 1000),
         };
         if (how.restart)(number) {
-            let rows = stored.iter().map(|(k, v)| StateRow { key: k.clone(), value: v.clone() });
-            engine = Engine::restore(query.clone(), how.emission, stored_at, rows).unwrap();
+            engine = resume(stored_at);
             for (given, epoch) in &since {
                 assert_same(&given.apply(&mut engine), &results[*epoch].0);
             }
@@ -110,9 +115,10 @@ pub(super) fn run(epochs: &Epochs, how: &Treatment<'_>) -> Vec<(Output, Vec<(Rec
         let given = Given { batches, watermark, cursor, max_rows, checkpoint };
         let output = given.apply(&mut engine);
         if checkpoint {
-            store(&mut stored, &output);
+            stored.change(|rows| store(rows, &output));
             stored_at = output.watermark;
             since.clear();
+            spill(&mut engine, (how.spill)(number));
         } else {
             assert_eq!(output.state, [], "state outside of a checkpoint");
             since.push((given, number));
@@ -121,11 +127,18 @@ pub(super) fn run(epochs: &Epochs, how: &Treatment<'_>) -> Vec<(Output, Vec<(Rec
         results.push((output, records));
         number += 1;
         if number > epochs.len() && cursor.is_none() {
-            assert!(stored.is_empty(), "state of closed windows is left");
+            assert!(stored.rows().is_empty(), "state of closed windows is left");
             assert_eq!(engine.open(), (0, 0));
             return results;
         }
     }
+}
+
+/// Lets go of state until no more than so many bytes are in memory.
+pub(super) fn spill(engine: &mut Engine, bytes: usize) {
+    let evicts = engine.memory().evictable > 0;
+    engine.evict(bytes).unwrap();
+    assert!(bytes > 0 || !evicts || engine.open().1 == 0, "groups are left in memory");
 }
 
 /// Applies the changes, checking that they come sorted.

@@ -9,9 +9,9 @@ use proptest::prelude::*;
 
 use super::super::*;
 use super::SECOND;
-use super::drive::store;
+use super::drive::{spill, store};
 use crate::sql::{self, Table};
-use crate::state::StateKey;
+use crate::state::view::tests::Stored;
 
 #[derive(Debug, Clone, Copy)]
 enum Kind {
@@ -254,11 +254,11 @@ fn emitted(outputs: &[Output]) -> Vec<Row> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
 
-    /// Whatever the window, the checkpoints, the restarts and the size of a close.
+    /// Whatever the window, the checkpoints, the restarts, the size of a close and what of the state is in memory.
     #[test]
     fn windows_are_what_their_definition_says(
         definition in definition(), epochs in epochs(), max_rows in 1_usize..6,
-        restarts in any::<u32>(), checkpoints in any::<u32>(),
+        restarts in any::<u32>(), checkpoints in any::<u32>(), spills in any::<u32>(), budget in 0_usize..10_000,
     ) {
         // A row of an update may come before those of a close that goes on: the recomputation has no such order.
         let max_rows = if definition.on_update { usize::MAX } else { max_rows };
@@ -274,9 +274,12 @@ proptest! {
             allowed_lateness: Span(definition.lateness * SECOND),
             on_update: definition.on_update,
         };
-        let mut stored: BTreeMap<StateKey, Vec<u8>> = BTreeMap::new();
+        let stored = Stored::default();
+        let resume = |at: Micros| {
+            Engine::resume(query.clone(), emission, at, Arc::new(stored.clone())).unwrap()
+        };
         let mut stored_at = Micros::MIN;
-        let mut engine = Engine::restore(query.clone(), emission, stored_at, std::iter::empty()).unwrap();
+        let mut engine = resume(stored_at);
         let mut since: Vec<(Vec<SourceBatch>, Micros, Option<CloseCursor>, bool)> = Vec::new();
         let mut naive =
             Naive { definition, events: BTreeMap::new(), owed: BTreeSet::new(), watermark: -1_000_000 };
@@ -287,8 +290,7 @@ proptest! {
             loop {
                 let now: &[_] = if outputs.is_empty() { records } else { &[] };
                 if restarts >> (number % 32) & 1 == 1 {
-                    let rows = stored.iter().map(|(k, v)| StateRow { key: k.clone(), value: v.clone() });
-                    engine = Engine::restore(query.clone(), emission, stored_at, rows).unwrap();
+                    engine = resume(stored_at);
                     for (batches, watermark, cursor, checkpoint) in &since {
                         let (watermark, cursor) = (*watermark, cursor.clone());
                         let (finished, checkpoint) = (false, *checkpoint);
@@ -320,9 +322,12 @@ proptest! {
                 };
                 let output = engine.apply(&input).unwrap();
                 if checkpoint {
-                    store(&mut stored, &output);
+                    stored.change(|rows| store(rows, &output));
                     stored_at = output.watermark;
                     since.clear();
+                    if spills >> (number % 32) & 1 == 1 {
+                        spill(&mut engine, budget.saturating_sub(5_000));
+                    }
                 } else {
                     since.push((batches, watermark, cursor.clone(), checkpoint));
                 }
@@ -347,7 +352,7 @@ proptest! {
             rows.sort_by_key(|r| (r.0, r.1, r.2));
             prop_assert_eq!(rows, expected);
         }
-        prop_assert!(stored.is_empty(), "state of closed windows is left");
+        prop_assert!(stored.rows().is_empty(), "state of closed windows is left");
         prop_assert_eq!(engine.open(), (0, 0));
     }
 }

@@ -1,0 +1,131 @@
+//! State that is larger than memory: what of it lies in the store alone, and what does not.
+//!
+//! At a checkpoint what is in memory and what lies in the store are the same. So once the checkpoint is durable,
+//! groups may be let go of ([`Engine::evict`]), and are put back when a record comes into them: nothing
+//! is merged twice, and nothing that leaves the engine depends on which they were. A restart is the same
+//! with all groups let go of ([`Engine::resume`]).
+
+use std::cmp::Reverse;
+use std::collections::btree_map;
+use std::sync::Arc;
+
+use super::windowed::{Windowed, state_error};
+use super::{Emission, Engine, Error, Operator};
+use crate::query::{FeatureQuery, Shape, Window};
+use crate::state::{self, AGGREGATE, StateKey, StateView};
+use crate::time::Micros;
+use crate::window::{Layout, Pane};
+
+/// What the state of an engine takes of the memory, in bytes and about.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Memory {
+    /// All of it.
+    pub bytes: usize,
+    /// The part that [`Engine::evict`] can let go of, once it is written.
+    pub evictable: usize,
+}
+
+impl Engine {
+    /// An engine over the state that lies in a store, as it stood at watermark `watermark` ([`Engine::restore`]
+    /// says which). What may stay there until it is wanted is not read.
+    ///
+    /// `state` shows what the last checkpoint left, for as long as the engine lives: the caller writes
+    /// [`super::Output::state`] of an epoch before it applies the next one.
+    pub fn resume(
+        query: Arc<FeatureQuery>,
+        emission: Emission,
+        watermark: Micros,
+        state: Arc<dyn StateView>,
+    ) -> Result<Self, Error> {
+        // An operator that leaves its groups in the store has none of its entries read here.
+        let operator = if leaves_groups(&query) { AGGREGATE + 1 } else { AGGREGATE };
+        let from = StateKey { operator, slice_end: Micros::MIN, key_group: 0, key: Vec::new() };
+        // The operators take rows, not results: the first one that cannot be read ends the iteration.
+        let mut failure = None;
+        let rows = state.scan(&from)?.map_while(|row| row.map_err(|error| failure = Some(error)).ok());
+        let engine = Self::restore(query, emission, watermark, rows);
+        if let Some(error) = failure {
+            return Err(error.into());
+        }
+        let mut engine = engine?;
+        if let Operator::Windowed(_, windowed) = &mut engine.operator {
+            windowed.attach(state)?;
+        }
+        Ok(engine)
+    }
+
+    /// What the state takes of the memory.
+    pub fn memory(&self) -> Memory {
+        match &self.operator {
+            Operator::Windowed(_, windowed) => windowed.memory(),
+            Operator::Sessionized(..) | Operator::Rolling(..) | Operator::Upserting(_) => Memory::default(),
+        }
+    }
+
+    /// Lets go of state until no more than about `bytes` of it that could be let go of are in memory: of what
+    /// has not changed for longest first. To be called right after a checkpoint, once its
+    /// [`super::Output::state`] is where [`Engine::resume`]'s `state` reads it; what changed since stays.
+    pub fn evict(&mut self, bytes: usize) -> Result<(), Error> {
+        match &mut self.operator {
+            Operator::Windowed(_, windowed) => windowed.evict(bytes),
+            Operator::Sessionized(..) | Operator::Rolling(..) | Operator::Upserting(_) => Ok(()),
+        }
+    }
+}
+
+/// Whether groups of the query's operator may stay in the store.
+pub(crate) fn leaves_groups(query: &FeatureQuery) -> bool {
+    match &query.shape {
+        Shape::Windowed(windowed) => {
+            !matches!(windowed.window, Window::Session { .. }) && !Layout::new(windowed.window).is_shared()
+        }
+        Shape::Rolling(_) => false,
+    }
+}
+
+impl Windowed {
+    /// From here on groups may be left in the store; those that lie there and are not known are.
+    fn attach(&mut self, view: Arc<dyn StateView>) -> Result<(), Error> {
+        if self.shared.is_some() {
+            return Ok(());
+        }
+        for slice_end in state::view::slices(&*view, AGGREGATE)? {
+            if let btree_map::Entry::Vacant(place) = self.panes.entry(slice_end) {
+                place.insert(Pane::cold(&self.plan.key_schema)?);
+            }
+        }
+        self.view = Some(view);
+        Ok(())
+    }
+
+    fn memory(&self) -> Memory {
+        let panes = self.panes.values().map(Pane::bytes).sum();
+        let shared = self.shared.as_ref().map_or(0, |shared| shared.bytes(&self.panes));
+        Memory { bytes: panes + shared, evictable: if self.view.is_some() { panes } else { 0 } }
+    }
+
+    fn evict(&mut self, bytes: usize) -> Result<(), Error> {
+        if self.view.is_none() {
+            return Ok(());
+        }
+        let in_memory = self.panes.iter().filter(|(_, pane)| pane.groups.len() > 0);
+        let mut panes: Vec<(u32, Micros, usize)> =
+            in_memory.map(|(end, pane)| (pane.quiet_for(), *end, pane.bytes())).collect();
+        let mut total: usize = panes.iter().map(|(.., own)| own).sum();
+        // Of those that were quiet for as long, the one that closes last.
+        panes.sort_unstable_by_key(|(quiet_for, end, _)| Reverse((*quiet_for, *end)));
+        for (_, slice_end, own) in panes {
+            if total <= bytes {
+                return Ok(());
+            }
+            let Some(pane) = self.panes.get_mut(&slice_end) else { continue };
+            let others = total - own;
+            let keep = pane.groups.len() as u128 * bytes.saturating_sub(others) as u128 / own.max(1) as u128;
+            let keep = usize::try_from(keep).unwrap_or(usize::MAX);
+            if pane.evict(&self.plan.key_schema, keep).map_err(|e| state_error(slice_end, &e))? {
+                total = others + pane.bytes();
+            }
+        }
+        Ok(())
+    }
+}
