@@ -140,6 +140,9 @@ pub struct Pipeline {
     pub checkpoint_interval: f64,
     /// … or after this many records.
     pub checkpoint_records: u64,
+    /// What the state of all pipelines together may take of the memory, about; what is more lies in RocksDB
+    /// alone. Default: a quarter of the memory that the process may use.
+    pub memory_budget_bytes: Option<usize>,
     /// Each epoch has a journal entry of its own for this long, seconds; later a thousand share one.
     pub journal_retention: f64,
 }
@@ -229,6 +232,7 @@ impl Default for Pipeline {
             max_close_rows: 65_536,
             checkpoint_interval: 10.0,
             checkpoint_records: 4_000_000,
+            memory_budget_bytes: None,
             journal_retention: 86_400.0,
         }
     }

@@ -7,7 +7,7 @@
 //! decode    bytes → Arrow rows, or dead letters          (schemas: writers; judge: event times; tombstones)
 //! intake    the next epoch, gathered from the sources    (gather: what it holds; cut: when it ends)
 //! commits   engine → one commit → what others see        (step; watermarks, accounting, journal, status)
-//! runner    the loop: reads ahead while it commits       (control: orders)
+//! runner    the loop: reads ahead while it commits       (control: orders; memory: what state takes)
 //! ```
 //!
 //! [`open`] builds all this from what the last commit left in the store, so a start after `kill -9` is
@@ -27,6 +27,7 @@ mod halt;
 mod intake;
 mod journal;
 mod judge;
+mod memory;
 mod metrics;
 mod open;
 mod partition;
@@ -59,6 +60,7 @@ use crate::log::position::Position;
 use crate::registry::Registry;
 use crate::store::Store;
 use crate::telemetry::Metrics;
+use memory::Budget;
 use thread::{Running, Shared};
 
 /// Why a pipeline cannot be reached, or does not get where it is wanted.
@@ -103,7 +105,8 @@ impl Pipelines {
         registry: Arc<Registry>,
         metrics: Arc<Metrics>,
     ) -> Self {
-        let shared = Arc::new(Shared { config, store, registry, metrics });
+        let budget = Budget::new(config.pipeline.memory_budget_bytes);
+        let shared = Arc::new(Shared { config, store, registry, metrics, budget });
         Self { shared, running: Mutex::new(BTreeMap::new()) }
     }
 

@@ -31,6 +31,7 @@ mod scalar;
 mod schemas;
 mod signal;
 mod sinks;
+mod state;
 mod view;
 
 use std::path::Path;

@@ -76,6 +76,8 @@ class Status:
         outbox_rows: rows committed and not yet in Delta.
         delta_version: version of the Delta table, None before the first drain.
         warning: something odd that stops nothing.
+        state_memory_bytes: what its state takes of the server's memory, about.
+        state_disk_bytes: what it takes on disk, about and compressed, without what was written last.
     """
 
     state: str
@@ -87,6 +89,8 @@ class Status:
     outbox_rows: int | None = None
     delta_version: int | None = None
     warning: str | None = None
+    state_memory_bytes: int | None = None
+    state_disk_bytes: int | None = None
 
     @classmethod
     def of(cls, raw: Json) -> Status:
@@ -101,6 +105,8 @@ class Status:
             raw.get("outbox_rows"),
             raw.get("delta_version"),
             raw.get("warning"),
+            raw.get("state_memory_bytes"),
+            raw.get("state_disk_bytes"),
         )
 
 

@@ -109,6 +109,10 @@ pub struct Status {
     pub outbox_rows: u64,
     /// The newest version of the Delta table
     pub delta_version: Option<u64>,
+    /// What its state takes of the memory, about
+    pub state_memory_bytes: u64,
+    /// What its state takes on disk, about and compressed; what was written last is not among it
+    pub state_disk_bytes: u64,
 }
 
 /// All feature groups.
@@ -139,6 +143,7 @@ impl Status {
         });
         let unbounded = || group.query.as_ref().and_then(|query| query.unbounded());
         let drain = drain.or_else(|| sinks::trouble(app, group.def.id));
+        let state_disk_bytes = app.store.state_bytes(group.def.id).unwrap_or(0);
         let Some(status) = status else {
             return Self {
                 state: if group.def.paused { "paused" } else { "waiting" },
@@ -150,6 +155,8 @@ impl Status {
                 epoch: 0,
                 outbox_rows,
                 delta_version,
+                state_memory_bytes: 0,
+                state_disk_bytes,
             };
         };
         Self {
@@ -162,6 +169,8 @@ impl Status {
             epoch: status.epoch,
             outbox_rows,
             delta_version,
+            state_memory_bytes: status.memory as u64,
+            state_disk_bytes,
         }
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use millpond_engine::epoch::Engine;
+use millpond_engine::epoch::{Engine, Memory};
 use millpond_engine::time::{Micros, Span};
 
 use super::checkpoint::Checkpoints;
@@ -12,6 +12,7 @@ use super::gather::Gathered;
 use super::halt::Stop;
 use super::intake::{Ahead, Cost, Harvest, QUIET_STEP};
 use super::journal::Committed;
+use super::memory::Share;
 use super::source::SourceStanding;
 use super::status::{Board, SourceStatus, State};
 use super::step::{self, Epoch, Losses, Stepped};
@@ -51,6 +52,8 @@ pub struct Commits {
     pub max_rows: usize,
     /// When the engine's state is written.
     pub checkpoints: Checkpoints,
+    /// What that state takes of the memory.
+    pub memory: Share,
     /// Watermarks that move without records are committed at least this far apart.
     pub min_age: Duration,
     /// Told what happens: metrics.
@@ -73,8 +76,8 @@ pub struct Commits {
 pub enum Event<'a> {
     /// An epoch was committed.
     Committed(&'a EpochCommit, Losses, Timing),
-    /// How the sources stand.
-    Shown(&'a [SourceStatus]),
+    /// How the sources stand, and what the state takes of the memory.
+    Shown(&'a [SourceStatus], Memory),
 }
 
 /// Called with each event.
@@ -102,12 +105,14 @@ impl Commits {
         self.standing = standing;
         let quiet = times.iter().any(|time| time.quiet_for.is_some());
         let watermarks = self.watermarks(times, gathered.opened_at);
-        let due = !gathered.is_empty() || finishes.is_some() || self.moves(&watermarks, quiet);
+        // What is too much in memory goes where nothing else happens, too.
+        let is_over = self.memory.is_over() && self.checkpoints.is_behind();
+        let due = !gathered.is_empty() || finishes.is_some() || self.moves(&watermarks, quiet) || is_over;
         if due {
             let epoch = Epoch {
                 watermarks,
                 finishes,
-                checkpoint: self.checkpoints.is_due(gathered.records as u64),
+                checkpoint: self.is_checkpoint(gathered.records as u64),
                 modelled: self.modelled(backfilling),
                 positions: self.moved(positions),
                 ..self.epoch()
@@ -154,9 +159,14 @@ impl Commits {
             modelled: None,
             positions: Vec::new(),
             max_rows: self.max_rows,
-            checkpoint: self.checkpoints.is_due(0),
+            checkpoint: self.is_checkpoint(0),
             halting: self.streams.iter().map(|s| s.on_bad_record == OnBadRecord::Halt).collect(),
         }
+    }
+
+    /// Whether an epoch with this many records writes the state: it is time, or there is too much in memory.
+    fn is_checkpoint(&self, records: u64) -> bool {
+        self.checkpoints.is_due(records) || self.memory.is_over()
     }
 
     /// The delay that availability is modelled with, where it is.
@@ -201,6 +211,7 @@ impl Commits {
         self.checkpoints.committed(commit.journal.checkpoint, records);
         self.committed.advance(&commit, done.available_at);
         (self.observe)(Event::Committed(&commit, losses, timing));
+        self.memory.settle(&mut self.engine, commit.journal.checkpoint)?;
         if commit.journal.checkpoint && self.last_fold.elapsed() >= FOLD_EVERY {
             self.last_fold = Instant::now();
             self.fold()?;
@@ -244,7 +255,8 @@ impl Commits {
         let live = self.time == TimeMode::Live && state == State::Running && !self.ingested;
         let old =
             live && committed.watermark > Micros::MIN && committed.watermark + OLD < committed.opened_at;
-        (self.observe)(Event::Shown(&sources));
+        let memory = self.memory.memory();
+        (self.observe)(Event::Shown(&sources, memory));
         board.update(|status| {
             status.state = state;
             status.epoch = committed.epoch;
@@ -255,6 +267,7 @@ impl Commits {
                 "the events are more than a day older than the clock: a replay belongs in a stream with time=\"historical\"".to_owned()
             });
             status.sources = sources;
+            status.memory = memory.bytes;
         });
     }
 }

@@ -26,7 +26,10 @@ pub fn observer(metrics: &Metrics, group: &GroupEntry, streams: &[Arc<Stream>]) 
     };
     Box::new(move |event| match event {
         Event::Committed(commit, losses, timing) => counters.committed(commit, losses, timing),
-        Event::Shown(sources) => counters.shown(sources),
+        Event::Shown(sources, memory) => {
+            counters.shown(sources);
+            counters.group.state_memory.set(i64::try_from(memory.bytes).unwrap_or(i64::MAX));
+        }
     })
 }
 

@@ -13,6 +13,7 @@ use super::decode::Decode;
 use super::halt::{Halt, Stop};
 use super::intake::{Intake, Surroundings};
 use super::journal::Committed;
+use super::memory::Share;
 use super::partition::Boundary;
 use super::replay::{Again, replay};
 use super::runner::Pipeline;
@@ -20,7 +21,7 @@ use super::schemas::Lookup;
 use super::source::Source;
 use crate::catalog::{Emit, GroupEntry, Stream};
 use crate::log::Reader;
-use crate::store::{self, Store};
+use crate::store::Store;
 
 /// Opens the log of a stream.
 pub type OpenLog<'a> = &'a dyn Fn(&Stream) -> Result<Box<dyn Reader>, crate::log::Error>;
@@ -41,6 +42,8 @@ pub struct Parts<'a> {
     pub max_rows: usize,
     /// When the engine's state is written.
     pub checkpoints: Checkpoints,
+    /// What the engine's state may take of the memory.
+    pub memory: Share,
     /// How long each epoch has a journal entry of its own.
     pub journal_age: Span,
     /// Everything outside.
@@ -86,6 +89,7 @@ pub fn open(parts: Parts<'_>) -> Result<Pipeline, Stop> {
             store: Arc::clone(store),
             max_rows: parts.max_rows,
             checkpoints,
+            memory: parts.memory,
             min_age: parts.limits.min_age,
             observe: parts.observe,
             last_commit: Instant::now(),
@@ -106,7 +110,7 @@ fn engine(
     group: &GroupEntry,
     streams: &[Arc<Stream>],
     open_log: OpenLog<'_>,
-    store: &Store,
+    store: &Arc<Store>,
     lookup: &mut dyn FnMut(u32) -> Lookup,
     checkpoints: &mut Checkpoints,
 ) -> Result<Engine, Stop> {
@@ -121,16 +125,9 @@ fn engine(
         _ => (None, &entries[..]),
     };
     let watermark = checkpoint.map_or(Micros::MIN, |entry| entry.watermark);
-    // The engine takes rows, not results: the first one that cannot be read ends the iteration.
-    let mut failure: Option<store::Error> = None;
-    let rows = store.state(group.def.id)?.map_while(|row| row.map_err(|error| failure = Some(error)).ok());
     let on_update = group.def.emit == Emit::OnUpdate;
     let emission = Emission { allowed_lateness: group.def.allowed_lateness, on_update };
-    let engine = Engine::restore(Arc::clone(query), emission, watermark, rows);
-    if let Some(error) = failure {
-        return Err(error.into());
-    }
-    let mut engine = engine?;
+    let mut engine = Engine::resume(Arc::clone(query), emission, watermark, store.state(group.def.id))?;
     if !since.is_empty() {
         let again = |(index, stream): (u16, &Arc<Stream>)| {
             let decode = decode(group, index, stream).ok_or_else(|| unplanned(stream))?;

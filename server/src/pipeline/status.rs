@@ -59,6 +59,8 @@ pub struct Status {
     pub warning: Option<String>,
     /// Its sources, in the order of the definition.
     pub sources: Vec<SourceStatus>,
+    /// Bytes of the engine's state in memory, about.
+    pub memory: usize,
 }
 
 impl State {
@@ -102,6 +104,7 @@ impl Status {
             closing: false,
             warning: None,
             sources: Vec::new(),
+            memory: 0,
         }
     }
 

@@ -16,6 +16,7 @@ use super::control::{Backoff, Control};
 use super::cut::Limits;
 use super::halt::{Halt, Stop};
 use super::intake::Surroundings;
+use super::memory::Budget;
 use super::metrics::observer;
 use super::open::{Parts, open};
 use super::runner::Pipeline;
@@ -43,6 +44,8 @@ pub struct Shared {
     pub registry: Arc<Registry>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
+    /// What the state of all pipelines may take of the memory.
+    pub budget: Arc<Budget>,
 }
 
 /// A pipeline with its thread, if it has one now. Its status can always be asked for, also while a
@@ -187,6 +190,7 @@ fn open_with(shared: &Shared, group: &GroupEntry, streams: &[Arc<Stream>]) -> Re
             max_age: MAX_AGE,
         },
         max_rows: settings.max_close_rows,
+        memory: shared.budget.share(),
         checkpoints: Checkpoints::new(settings.checkpoint_age(), settings.checkpoint_records),
         journal_age: settings.journal_age(),
         surroundings: Surroundings {

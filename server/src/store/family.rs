@@ -94,6 +94,14 @@ pub(super) fn family_options(family: Family, options: &Options, cache: &Cache) -
             table.set_data_block_hash_ratio(0.75);
             o.set_merge_operator_associative("millpond.online.1", merge);
         }
+        // Looked up by key, most of them in vain: for keys that are new. The filters of a large state do not
+        // fit the cache as a whole.
+        Family::State => {
+            table.set_bloom_filter(10.0, false);
+            table.set_index_type(rocksdb::BlockBasedIndexType::TwoLevelIndexSearch);
+            table.set_partition_filters(true);
+            table.set_metadata_block_size(4 << 10);
+        }
         Family::Producers | Family::Positions | Family::Meta => table.set_bloom_filter(10.0, false),
         // Written once, read in order, deleted by range.
         Family::Log | Family::Outbox | Family::Journal => table.set_block_size(32 << 10),

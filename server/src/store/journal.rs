@@ -1,16 +1,14 @@
-//! What a pipeline keeps of itself: positions, journal, state, and one record of running sums.
+//! What a pipeline keeps of itself: positions, journal, and one record of running sums.
 //!
 //! | family | value |
 //! | --- | --- |
 //! | `positions` | version, JSON of [`Position`] |
 //! | `journal` | version, `available_at` i64 (filled in at the commit), JSON of [`JournalEntry`] |
-//! | `state` | as the engine wrote it (its own version byte) |
 //! | `meta`, `group/…` | version, JSON of [`GroupRecord`] |
 
 use std::collections::BTreeMap;
 
 use millpond_engine::epoch::Reason;
-use millpond_engine::state::StateRow;
 use millpond_engine::time::Micros;
 use serde::{Deserialize, Serialize};
 
@@ -193,12 +191,6 @@ impl Store {
     pub fn quarantine_counts_of(&self, group: GroupId, source: u16) -> Result<Vec<(Reason, u64)>, Error> {
         let counts = self.group(group)?.lock().record.letters_of(source);
         counts.into_iter().map(|(name, n)| Ok((reason_of(&name)?, n))).collect()
-    }
-
-    /// The durable state of a pipeline, in the order (operator, slice end, key group, key).
-    pub fn state(&self, group: GroupId) -> Result<impl Iterator<Item = Result<StateRow, Error>> + '_, Error> {
-        let scan = self.db.scan(Family::State, &keys::number(group.0), None)?;
-        Ok(scan.map(|k, v| Ok(StateRow { key: keys::parse_state(k)?, value: v.to_vec() })))
     }
 }
 

@@ -34,6 +34,7 @@ pub struct Metrics {
     sink_lag: IntGaugeVec,
     quarantine_records: IntCounterVec,
     commit_seconds: HistogramVec,
+    state_memory: IntGaugeVec,
     vector_seconds: HistogramVec,
 }
 
@@ -71,6 +72,8 @@ pub struct GroupMetrics {
     pub outbox_rows: IntGauge,
     /// `commit_seconds`: one synced write.
     pub commit_seconds: Histogram,
+    /// `state_memory_bytes`: what the operators' state takes of the memory, about.
+    pub state_memory: IntGauge,
 }
 
 impl Metrics {
@@ -128,6 +131,7 @@ impl Metrics {
             )?,
             quarantine_records: counters("quarantine_records", "Dead letters written", both)?,
             commit_seconds: histograms("commit_seconds", "One synced commit of an epoch", group)?,
+            state_memory: gauges("state_memory_bytes", "Memory that the operators' state takes", group)?,
             vector_seconds: histograms(
                 "vector_seconds",
                 "One vector request, inside the server",
@@ -157,6 +161,7 @@ impl Metrics {
             Box::new(self.sink_lag.clone()),
             Box::new(self.quarantine_records.clone()),
             Box::new(self.commit_seconds.clone()),
+            Box::new(self.state_memory.clone()),
             Box::new(self.vector_seconds.clone()),
         ]
     }
@@ -185,6 +190,7 @@ impl Metrics {
             offline_rows: self.offline_rows.with_label_values(labels),
             outbox_rows: self.outbox_rows.with_label_values(labels),
             commit_seconds: self.commit_seconds.with_label_values(labels),
+            state_memory: self.state_memory.with_label_values(labels),
         }
     }
 

@@ -10,6 +10,7 @@ use serde::Serialize;
 
 pub(super) use self::text::{length, sql};
 use super::functions::{self, Bound};
+use crate::epoch::leaves_groups;
 use crate::query::{FeatureQuery, Function, IntervalJoin, JoinKind, Node, Relation, Rolling, Shape, Window};
 use crate::time::Span;
 
@@ -30,6 +31,8 @@ pub struct Explain {
     pub emission: String,
     /// What the watermark delay, and the time bound of a join, add to that.
     pub watermark_delay: String,
+    /// Whether the state may be larger than the memory.
+    pub memory: String,
 }
 
 /// One stream as it is read.
@@ -81,6 +84,7 @@ impl FeatureQuery {
             output: columns(&self.output),
             emission: self.emission(allowed_lateness),
             watermark_delay: self.delay(watermark_delay),
+            memory: self.memory().to_owned(),
         }
     }
 
@@ -99,6 +103,15 @@ impl FeatureQuery {
         };
         let grows: Vec<String> = windowed.aggregate.functions.iter().filter_map(grows).collect();
         (!grows.is_empty()).then(|| grows.join("; "))
+    }
+
+    /// Where the state lies, in words.
+    fn memory(&self) -> &'static str {
+        if leaves_groups(self) {
+            "what the memory budget has no room for lies in the store alone, and is read when a record comes into it"
+        } else {
+            "all of it is in memory, whatever the memory budget is"
+        }
     }
 
     /// The partial aggregates that are kept, or the records that they are computed from.
@@ -288,6 +301,7 @@ impl fmt::Display for Explain {
         }
         writeln!(f, "output  {}", list(&self.output))?;
         writeln!(f, "rows    {}", self.emission)?;
-        write!(f, "delay   {}", self.watermark_delay)
+        writeln!(f, "delay   {}", self.watermark_delay)?;
+        write!(f, "memory  {}", self.memory)
     }
 }

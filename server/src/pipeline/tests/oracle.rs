@@ -13,6 +13,7 @@ use crate::catalog::TimeMode;
 use crate::log::digest::RangeDigest;
 use crate::log::{Budget, Kind, Records};
 use crate::pipeline::checkpoint::Checkpoints;
+use crate::pipeline::memory;
 use crate::store::commit::{Accounting, JournalEntry};
 
 /// What the test knows of a record without decoding it.
@@ -219,6 +220,31 @@ fn nor_does_it_where_state_is_written_now_and_then() {
 #[test]
 fn nor_where_it_is_never_written() {
     restart_at_every_epoch_boundary(Checkpoints::new(Duration::from_hours(1), u64::MAX));
+}
+
+#[test]
+fn nor_where_hardly_any_state_is_in_memory() {
+    let mut world = World::new(2, TimeMode::Live);
+    world.checkpoints = Checkpoints::new(Duration::from_hours(1), 60);
+    world.limits.records = 41;
+    world.max_rows = 5;
+    world.budget = memory::Budget::new(Some(1));
+    let sent = send(&world, 2, 1000);
+    let mut pipeline = world.open().unwrap();
+    for turn in 0.. {
+        if turn % 7 == 0 {
+            drop(pipeline);
+            pipeline = world.open().unwrap();
+        }
+        if !pipeline.turn(&world.control, &world.board).unwrap() {
+            break;
+        }
+        let last = world.store.last_epoch(world.group.id).unwrap();
+        if last.is_some_and(|entry| entry.checkpoint) {
+            assert_eq!(pipeline.commits.engine.open().1, 0, "groups are left in memory");
+        }
+    }
+    check(&world, &sent);
 }
 
 fn restart_at_every_epoch_boundary(checkpoints: Checkpoints) {

@@ -21,6 +21,7 @@ use crate::pipeline::control::Control;
 use crate::pipeline::cut::Limits;
 use crate::pipeline::halt::Stop;
 use crate::pipeline::intake::Surroundings;
+use crate::pipeline::memory::Budget;
 use crate::pipeline::open::{Parts, open};
 use crate::pipeline::runner::Pipeline;
 use crate::pipeline::schemas::Lookup;
@@ -60,6 +61,7 @@ pub struct World {
     pub limits: Limits,
     pub max_rows: usize,
     pub checkpoints: Checkpoints,
+    pub budget: Arc<Budget>,
     pub control: Control,
     pub board: Board,
     /// Ids that the registry does not answer for, and those it does not know.
@@ -138,6 +140,7 @@ impl World {
             limits,
             max_rows: 1000,
             checkpoints: Checkpoints::new(Duration::from_hours(1), u64::MAX).always(),
+            budget: Budget::new(None),
             control: Control::default(),
             board: Board::new(Status::new(State::Running)),
             silent: Arc::default(),
@@ -172,6 +175,7 @@ impl World {
             limits: self.limits,
             max_rows: self.max_rows,
             checkpoints: self.checkpoints.clone(),
+            memory: self.budget.share(),
             journal_age: Span(i64::MAX),
             surroundings: Surroundings {
                 clock: Box::new(move || Micros(clock.load(Ordering::SeqCst))),

@@ -14,7 +14,9 @@ fn state_is_scanned_in_order_and_dropped_by_slice() {
     let mut commit = epoch(1, &[]);
     commit.state = rows.iter().cloned().map(StateChange::Put).collect();
     store.commit(&commit).unwrap();
-    let state = |store: &Store| store.state(GROUP).unwrap().map(Result::unwrap).collect::<Vec<_>>();
+    let first = StateKey { operator: 0, slice_end: Micros::MIN, key_group: 0, key: Vec::new() };
+    let state =
+        |store: &Arc<Store>| store.state(GROUP).scan(&first).unwrap().map(Result::unwrap).collect::<Vec<_>>();
     let mut sorted = rows.to_vec();
     sorted.sort_by(|a, b| a.key.cmp(&b.key));
     assert_eq!(state(&store), sorted);
@@ -30,4 +32,40 @@ fn state_is_scanned_in_order_and_dropped_by_slice() {
     commit.state = vec![StateChange::Delete(row(0, 10, b"c").key)];
     store.commit(&commit).unwrap();
     assert_eq!(state(&store), [row(0, -10, b"z"), again, row(1, 10, b"a")]);
+}
+
+#[test]
+fn entries_are_looked_up_by_the_thousand_and_found_by_position() {
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    let key = |n: u32| StateKey {
+        operator: 0,
+        slice_end: Micros(20),
+        key_group: (n / 1500) as u8,
+        key: n.to_be_bytes().to_vec(),
+    };
+    let put = |n: u32| StateChange::Put(StateRow { key: key(n), value: n.to_le_bytes().to_vec() });
+    let mut commit = epoch(1, &[]);
+    commit.state = (0..3000).filter(|n| n % 3 == 0).map(put).collect();
+    store.commit(&commit).unwrap();
+
+    let keys: Vec<StateKey> = (0..3000).map(key).collect();
+    let wanted: Vec<(u8, &[u8])> = keys.iter().map(|k| (k.key_group, k.key.as_slice())).collect();
+    let look_up = |slice_end| {
+        let mut found: Vec<(usize, Vec<u8>)> = Vec::new();
+        let mut each = |place: usize, value: &[u8]| found.push((place, value.to_vec()));
+        store.state(GROUP).get(0, Micros(slice_end), &wanted, &mut each).unwrap();
+        found
+    };
+    let expected: Vec<_> =
+        (0..3000_u32).filter(|n| n % 3 == 0).map(|n| (n as usize, n.to_le_bytes().to_vec())).collect();
+    assert_eq!(look_up(20), expected);
+    assert_eq!(look_up(30), []);
+
+    // Another group's state is not seen, and on disk it takes some room.
+    let other = store.state(GroupId(GROUP.0 + 1));
+    assert_eq!(other.scan(&key(0)).unwrap().count(), 0);
+    store.db.rocks().flush_cf(store.db.family(super::super::db::Family::State).unwrap()).unwrap();
+    assert!(store.state_bytes(GROUP).unwrap() > 1000);
+    assert_eq!(store.state_bytes(GroupId(GROUP.0 + 1)).unwrap(), 0);
 }

@@ -42,7 +42,7 @@ fn golden_plans() {
                 "the sources are the streams as they are mentioned: {sql}"
             );
             let text = query.explain(Span(5_000_000), Span(0)).to_string();
-            // The last two lines say the same for every query; a test of their own has them.
+            // The last three lines say the same for every query; a test of their own has them.
             text.lines().take_while(|line| !line.starts_with("rows ")).collect::<Vec<_>>().join("\n")
         }
         Err(error) => format!("REFUSED {error:?}"),

@@ -1,0 +1,102 @@
+"""State that is larger than the memory it may take, and restarts that serve at once."""
+
+from __future__ import annotations
+
+import time
+
+import polars as pl
+
+from tests.definitions import CTR, CTR_SQL, WIDE, WIDE_SQL
+from tests.harness import feeding
+from tests.harness.events import T0, encode, generate, schema
+from tests.oracle import verify
+
+EVENT = schema("event")
+BUDGET = 200_000
+SECOND = 1_000_000
+
+
+def memory(server, group: str) -> float:
+    return server.metrics()[f'state_memory_bytes{{feature_group="{group}_1"}}']
+
+
+def test_a_tenth_of_the_state_in_memory(make_server):
+    """Windows stay open for as long as the records last, kills come between: the rows are those of the oracle."""
+    server = make_server(
+        {
+            "MILLPOND_PIPELINE__MEMORY_BUDGET_BYTES": str(BUDGET),
+            "MILLPOND_PIPELINE__CHECKPOINT_INTERVAL": "3600",
+            "MILLPOND_PIPELINE__MAX_CLOSE_ROWS": "1000",
+            "MILLPOND_PIPELINE__MAX_EPOCH_RECORDS": "2000",
+        }
+    )
+    fs = server.store(retries=60, timeout=20)
+    stream = fs.get_or_create_stream(
+        "events", EVENT, event_time="ts", watermark_delay=900, time="historical"
+    )
+    group = fs.get_or_create_feature_group("ctr", sql=CTR_SQL.format(stream="events"))
+    fs.get_or_create_feature_group("wide", sql=WIDE_SQL.format(stream="events"))
+    rows = generate(120_000, users=20_000, minutes=20, disorder=900, seed=31).rows
+    frames = encode(stream.schema_id, EVENT, rows)
+    for start in range(0, len(frames), 2_000):
+        position = stream.append_encoded(frames[start : start + 2_000])
+        if start % 30_000 == 28_000:
+            if start % 60_000 == 28_000:
+                group.wait(position)
+            server.kill()
+            server.start()
+    group.wait(position)
+    feeding.settle(server, "ctr")
+    status = group.status()
+    groups = {(row["user_id"], (row["ts"] - T0) // (300 * SECOND)) for row in rows}
+    assert 0 < status.state_memory_bytes == memory(server, "ctr") < BUDGET
+    assert 10 * BUDGET < 50 * len(groups), "so much they would take at least, were they in memory"
+    assert status.state_disk_bytes > 0
+    epochs = server.get("/api/v1/feature-groups/ctr/1/epochs", limit=1000)["epochs"]
+    assert sum(epoch["checkpoint"] for epoch in epochs) > 20, "state was written because there was too much of it"
+    stream.finish()
+    feeding.settle(server, "ctr")
+    feeding.settle(server, "wide")
+    verified = verify(server, "events", "ctr", CTR)
+    assert verified.expected.counts["read"] == len(frames)
+    verify(server, "events", "wide", WIDE)
+    assert memory(server, "ctr") < BUDGET, "closed windows take no memory"
+
+
+def test_vectors_are_served_while_pipelines_restore(make_server):
+    """All state since the creation of the group is to be derived again: nobody waits for that."""
+    server = make_server(
+        {
+            "MILLPOND_PIPELINE__CHECKPOINT_INTERVAL": "3600",
+            "MILLPOND_PIPELINE__CHECKPOINT_RECORDS": "1000000000",
+        }
+    )
+    fs = server.store(retries=60, timeout=20)
+    stream = fs.get_or_create_stream("events", EVENT, event_time="ts", watermark_delay=0, time="historical")
+    group = fs.get_or_create_feature_group("ctr", sql=CTR_SQL.format(stream="events"))
+    view = fs.get_or_create_feature_view("v", group.select(["impressions"]))
+    rows = generate(200_000, users=10_000, minutes=12, disorder=0, seed=32).rows
+    frames = encode(stream.schema_id, EVENT, rows)
+    for start in range(0, len(frames), 5_000):
+        position = stream.append_encoded(frames[start : start + 5_000])
+    group.wait(position, timeout=120)
+    closed = {(row["ts"] - T0) // (300 * SECOND) for row in rows} - {2}
+    user = next(row["user_id"] for row in rows if (row["ts"] - T0) // (300 * SECOND) in closed)
+    before = view.get_feature_vector({"user_id": user})
+    server.kill()
+
+    begun = time.monotonic()
+    server.start()
+    after = view.get_feature_vector({"user_id": user})
+    took = time.monotonic() - begun
+    state = server.get("/api/v1/feature-groups/ctr/1")["status"]["state"]
+    print(f"a vector {took:.2f} s after the start, the pipeline is {state}")
+    assert after == before
+    assert state == "restoring", "there was too little to derive again: the test shows nothing"
+    assert took < 10, "a debug build on a busy machine; bench/README.md has the release"
+    feeding.settle(server, "ctr")
+    stream.finish()
+    feeding.settle(server, "ctr")
+    history = group.read(dataframe_type="polars")
+    assert history["impressions"].sum() + history["clicks"].sum() == len(rows)
+    assert history.select(pl.struct("user_id", "_event_time").n_unique()).item() == len(history)
