@@ -16,6 +16,9 @@ pub use report::report;
 pub use sources::{Error, Flags, load};
 use text::{opt_text, text, texts};
 
+/// More threads are taken for a pipeline only where they are asked for.
+const MOST_THREADS: usize = 8;
+
 /// Everything that can be set.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -145,6 +148,9 @@ pub struct Pipeline {
     pub memory_budget_bytes: Option<usize>,
     /// Each epoch has a journal entry of its own for this long, seconds; later a thousand share one.
     pub journal_retention: f64,
+    /// Threads that the windows of one pipeline are computed on, which changes no result; 0: half of the cores, at
+    /// most eight.
+    pub threads: usize,
 }
 
 /// Logs.
@@ -234,6 +240,7 @@ impl Default for Pipeline {
             checkpoint_records: 4_000_000,
             memory_budget_bytes: None,
             journal_retention: 86_400.0,
+            threads: 0,
         }
     }
 }
@@ -288,6 +295,12 @@ impl Pipeline {
     /// How long each epoch has a journal entry of its own.
     pub fn journal_age(&self) -> Span {
         Span((self.journal_retention.max(0.0) * 1e6) as i64)
+    }
+
+    /// Threads that the windows of one pipeline are computed on. Reading and committing take threads, too.
+    pub fn threads(&self) -> usize {
+        let cores = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        if self.threads == 0 { (cores() / 2).clamp(1, MOST_THREADS) } else { self.threads }
     }
 
     /// Greatest time between two checkpoints.

@@ -48,6 +48,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use millpond_engine::workers::Workers;
 use parking_lot::Mutex;
 
 pub use decode::json_body;
@@ -106,7 +107,8 @@ impl Pipelines {
         metrics: Arc<Metrics>,
     ) -> Self {
         let budget = Budget::new(config.pipeline.memory_budget_bytes);
-        let shared = Arc::new(Shared { config, store, registry, metrics, budget });
+        let workers = Arc::new(Workers::new(config.pipeline.threads()));
+        let shared = Arc::new(Shared { config, store, registry, metrics, budget, workers });
         Self { shared, running: Mutex::new(BTreeMap::new()) }
     }
 

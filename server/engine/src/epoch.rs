@@ -5,9 +5,10 @@
 //!                                                                            └▶ (checkpoint) saved states
 //! ```
 //!
-//! [`upstream`] brings the rows of the query's input, those of a [`join`] too, [`windowed`] takes them in, [`close`]
-//! decides which rows are due, [`revise`] those that are due at other times, [`emit`] lets them out, [`checkpoint`] keeps
-//! what lasts, [`spill`] how much of it is in memory. [`session`] is the same for sessions, [`rolling`] for aggregates OVER the time before each record,
+//! [`upstream`] brings the rows of the query's input, those of a [`join`] too, [`lanes`] divides them among threads by
+//! their keys. In each lane [`windowed`] takes them in, [`close`] decides which rows are due, [`revise`] those that are
+//! due at other times, [`emit`] lets them out, [`checkpoint`] keeps what lasts, [`spill`] says how much of it is in
+//! memory. [`session`] is the same for sessions, [`rolling`] for aggregates OVER the time before each record,
 //! [`upsert`] the short way of ingested groups.
 //!
 //! What lies in the store is the state as of the last epoch with [`Input::checkpoint`]. A restart loads it and
@@ -20,6 +21,8 @@ mod emitted;
 mod evaluate;
 mod intake;
 mod join;
+mod keyed;
+mod lanes;
 mod plan;
 mod records;
 mod revise;
@@ -44,15 +47,17 @@ pub use spill::Memory;
 pub(crate) use spill::leaves_groups;
 pub use upsert::Upsert;
 
-use self::records::Verdicts;
+use self::lanes::{Derived, Lanes};
+use self::records::Judged;
 use self::rolling::Rolling;
 use self::session::Sessionized;
 use self::upsert::Upserting;
 use self::upstream::Upstream;
 use self::windowed::Windowed;
-use crate::query::{self, FeatureQuery, Shape};
+use crate::query::{self, FeatureQuery};
 use crate::state::{StateChange, StateRow};
 use crate::time::{Micros, Span};
+use crate::workers::Workers;
 
 /// Where a record stands: position of its source in [`FeatureQuery::sources`], partition, offset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -124,7 +129,7 @@ pub struct Input<'a> {
 }
 
 /// Where a large close stopped.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 pub struct CloseCursor {
     /// End of the window that is being closed.
     pub window_end: Micros,
@@ -237,6 +242,9 @@ pub enum Error {
         /// What is wrong with it.
         detail: String,
     },
+    /// The operating system gave no thread.
+    #[error("no thread: {0}")]
+    Thread(#[from] std::io::Error),
 }
 
 /// The engine of one pipeline: its operators and the state in memory.
@@ -245,9 +253,7 @@ pub struct Engine {
 }
 
 enum Operator {
-    Windowed(Upstream, Box<Windowed>),
-    Sessionized(Upstream, Box<Sessionized>),
-    Rolling(Upstream, Box<Rolling>),
+    Derived(Upstream, Box<dyn Derived>),
     Upserting(Upserting),
 }
 
@@ -261,27 +267,37 @@ impl Engine {
         watermark: Micros,
         rows: impl Iterator<Item = StateRow>,
     ) -> Result<Self, Error> {
+        Self::restore_on(&Arc::new(Workers::new(1)), query, emission, watermark, rows)
+    }
+
+    /// The same, computed on several threads. How many there are changes nothing but the time it takes, now or
+    /// when the state was written.
+    pub fn restore_on(
+        workers: &Arc<Workers>,
+        query: Arc<FeatureQuery>,
+        emission: Emission,
+        watermark: Micros,
+        rows: impl Iterator<Item = StateRow>,
+    ) -> Result<Self, Error> {
         let mut upstream = Upstream::new(Arc::clone(&query), watermark)?;
         let (behind, mut claimed) = (watermark - upstream.hold(), Ok(()));
         let rows = rows.map_while(|row| upstream.claim(row).map_err(|error| claimed = Err(error)).ok());
+        let rows: &mut dyn Iterator<Item = StateRow> = &mut rows.flatten();
         let sessions = |w: &query::Windowed| matches!(w.window, query::Window::Session { .. });
-        let operator: Box<dyn FnOnce(Upstream) -> Operator> = match &query.shape {
-            Shape::Windowed(windowed) if sessions(windowed) => {
-                let sessionized = Sessionized::restore(query, emission, behind, rows.flatten())?;
-                Box::new(|upstream| Operator::Sessionized(upstream, Box::new(sessionized)))
+        let derived: Box<dyn Derived> = match &query.shape {
+            query::Shape::Windowed(windowed) if sessions(windowed) => {
+                Box::new(Lanes::<Sessionized>::restore(query, emission, behind, workers, rows)?)
             }
-            Shape::Windowed(_) => {
-                let windowed = Windowed::restore(query, emission, behind, rows.flatten())?;
-                Box::new(|upstream| Operator::Windowed(upstream, Box::new(windowed)))
+            query::Shape::Windowed(_) => {
+                Box::new(Lanes::<Windowed>::restore(query, emission, behind, workers, rows)?)
             }
-            Shape::Rolling(_) => {
-                let rolling = Rolling::restore(query, emission, behind, rows.flatten())?;
-                Box::new(|upstream| Operator::Rolling(upstream, Box::new(rolling)))
+            query::Shape::Rolling(_) => {
+                Box::new(Lanes::<Rolling>::restore(query, emission, behind, workers, rows)?)
             }
         };
         claimed?;
         upstream.put_back()?;
-        Ok(Self { operator: operator(upstream) })
+        Ok(Self { operator: Operator::Derived(upstream, derived) })
     }
 
     /// The engine of an ingested group: each record is a row. It keeps no state.
@@ -295,14 +311,8 @@ impl Engine {
     /// from the records alone, as the epoch itself does. After an error the state is undefined: restore.
     pub fn apply(&mut self, input: &Input<'_>) -> Result<Output, Error> {
         match &mut self.operator {
-            Operator::Windowed(upstream, windowed) => {
-                upstream.drive(input, |input, upstream| windowed.apply(input, upstream))
-            }
-            Operator::Sessionized(upstream, sessionized) => {
-                upstream.drive(input, |input, upstream| sessionized.apply(input, upstream))
-            }
-            Operator::Rolling(upstream, rolling) => {
-                upstream.drive(input, |input, upstream| rolling.apply(input, upstream))
+            Operator::Derived(upstream, derived) => {
+                upstream.drive(input, |input, upstream| derived.apply(input, upstream))
             }
             Operator::Upserting(upserting) => upserting.apply(input),
         }
@@ -311,9 +321,7 @@ impl Engine {
     /// The watermark that the last epoch committed.
     pub fn watermark(&self) -> Micros {
         match &self.operator {
-            Operator::Windowed(upstream, _)
-            | Operator::Sessionized(upstream, _)
-            | Operator::Rolling(upstream, _) => upstream.watermark(),
+            Operator::Derived(upstream, _) => upstream.watermark(),
             Operator::Upserting(upserting) => upserting.watermark(),
         }
     }
@@ -321,9 +329,7 @@ impl Engine {
     /// How far behind the watermark rows come out: not at all but behind a join.
     pub fn hold(&self) -> Span {
         match &self.operator {
-            Operator::Windowed(upstream, _)
-            | Operator::Sessionized(upstream, _)
-            | Operator::Rolling(upstream, _) => upstream.hold(),
+            Operator::Derived(upstream, _) => upstream.hold(),
             Operator::Upserting(_) => Span(0),
         }
     }
@@ -332,11 +338,19 @@ impl Engine {
     /// state amounts to.
     pub fn open(&self) -> (usize, usize) {
         match &self.operator {
-            Operator::Windowed(upstream, windowed) => upstream.open(windowed.open()),
-            Operator::Sessionized(upstream, sessionized) => upstream.open(sessionized.open()),
-            Operator::Rolling(upstream, rolling) => upstream.open(rolling.open()),
+            Operator::Derived(upstream, derived) => upstream.open(derived.open()),
             Operator::Upserting(_) => (0, 0),
         }
+    }
+}
+
+impl Counts {
+    fn add(&mut self, other: Self) {
+        self.applied += other.applied;
+        self.filtered += other.filtered;
+        self.late += other.late;
+        self.quarantined += other.quarantined;
+        self.superseded += other.superseded;
     }
 }
 
@@ -365,14 +379,10 @@ impl Output {
         &mut self.counts[at]
     }
 
-    fn record(&mut self, source: u16, verdicts: Verdicts<'_>) {
-        let counts = self.counts_of(source);
-        counts.applied += verdicts.counts.applied;
-        counts.filtered += verdicts.counts.filtered;
-        counts.late += verdicts.counts.late;
-        counts.quarantined += verdicts.counts.quarantined;
-        self.rejected.extend(verdicts.rejected);
-        self.late.extend(verdicts.late);
+    fn record(&mut self, source: u16, judged: Judged) {
+        self.counts_of(source).add(judged.counts);
+        self.rejected.extend(judged.rejected);
+        self.late.extend(judged.late);
     }
 
     /// Verdicts fall stage by stage, and rows of several kinds one kind after the other; they are reported

@@ -117,6 +117,18 @@ pub fn encode_all(columns: &[ArrayRef]) -> Result<Vec<Vec<u8>>, Error> {
         .collect())
 }
 
+/// The key group of each of `rows` rows. Without columns all rows have the one key that is empty.
+pub fn key_groups(columns: &[ArrayRef], rows: usize) -> Result<Vec<u8>, Error> {
+    let encoder = Encoder::new(columns)?;
+    let mut key = Vec::with_capacity(16 * columns.len());
+    let group = |row| {
+        key.clear();
+        encoder.append(row, &mut key);
+        key_group(&key)
+    };
+    Ok((0..rows).map(group).collect())
+}
+
 /// Encodes rows of columns whose types are looked at once.
 #[derive(Debug)]
 pub struct Encoder<'a> {

@@ -33,3 +33,4 @@ pub mod state;
 pub mod time;
 pub mod watermark;
 pub mod window;
+pub mod workers;

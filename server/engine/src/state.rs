@@ -17,6 +17,7 @@ pub(crate) use merge::Merge;
 pub(crate) use order::{common_prefix, prefix};
 pub use view::{Entries, StateView, Unreadable};
 
+use crate::key::KEY_GROUPS;
 use crate::time::Micros;
 
 /// The operator number of the aggregate in [`StateKey::operator`]. Under sessions the four times of a
@@ -67,11 +68,68 @@ pub enum StateChange {
     Put(StateRow),
     /// Remove one entry.
     Delete(StateKey),
-    /// Remove all entries of one slice of one operator.
+    /// Remove all entries of one slice of one operator, of keys in some key groups.
     DropSlice {
         /// The operator.
         operator: u16,
         /// The slice.
         slice_end: Micros,
+        /// The key groups.
+        key_groups: KeyGroups,
     },
+}
+
+impl StateChange {
+    /// Remove all entries of one slice of one operator.
+    pub(crate) fn drop_slice(operator: u16, slice_end: Micros) -> Self {
+        Self::DropSlice { operator, slice_end, key_groups: KeyGroups::ALL }
+    }
+}
+
+/// Key groups that follow each other, at least one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KeyGroups {
+    /// The first.
+    pub first: u8,
+    /// The last.
+    pub last: u8,
+}
+
+impl KeyGroups {
+    /// All of them.
+    pub const ALL: Self = Self { first: 0, last: (KEY_GROUPS - 1) as u8 };
+
+    /// Those of share number `share` of so many, all of which are much alike in size. There are no more shares
+    /// than groups.
+    pub(crate) fn share(share: usize, of: usize) -> Self {
+        let begin = |share: usize| (share * KEY_GROUPS as usize).div_ceil(of) as u8;
+        Self { first: begin(share), last: begin(share + 1).saturating_sub(1) }
+    }
+
+    /// The share of so many that a group is in.
+    pub(crate) fn share_of(group: u8, of: usize) -> usize {
+        (usize::from(group) * of / KEY_GROUPS as usize).min(of.saturating_sub(1))
+    }
+
+    /// Whether a group is one of them.
+    pub fn contains(self, group: u8) -> bool {
+        (self.first..=self.last).contains(&group)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_key_group_is_in_one_share() {
+        for of in 1..=KEY_GROUPS as usize {
+            let shares: Vec<KeyGroups> = (0..of).map(|share| KeyGroups::share(share, of)).collect();
+            for group in 0..KEY_GROUPS as u8 {
+                let within: Vec<usize> = (0..of).filter(|share| shares[*share].contains(group)).collect();
+                assert_eq!(within, [KeyGroups::share_of(group, of)], "{group} of {of}");
+            }
+        }
+        assert_eq!(KeyGroups::share(0, 1), KeyGroups::ALL);
+    }
 }

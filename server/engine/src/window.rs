@@ -12,7 +12,7 @@ mod shared;
 mod stretches;
 
 pub(crate) use aggregates::Aggregates;
-pub(crate) use cold::Stored;
+pub(crate) use cold::{Ordered, Stored};
 pub(crate) use directory::{Directory, Held, Place};
 pub(crate) use groups::Groups;
 pub(crate) use layout::Layout;

@@ -1,7 +1,7 @@
 //! Text scenarios: events in, rows out. The files in `scenarios/` are the feature's description; the
 //! format is explained at the top of `scenarios/windows.txt`. Every scenario runs several times: as it
 //! stands, and with the engine restored from the store before every epoch, checkpoints taken in every
-//! epoch or only in some.
+//! epoch or only in some, computed on one thread or on several.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, missing_docs)]
 
@@ -12,11 +12,25 @@ mod run;
 
 use std::fmt::Write;
 
-const MANNERS: [run::Manner; 4] = [
-    run::Manner { what: "as it stands", restarts: false, checkpoints: 1 },
-    run::Manner { what: "restarted before every epoch", restarts: true, checkpoints: 1 },
-    run::Manner { what: "with a checkpoint in every third epoch", restarts: false, checkpoints: 3 },
-    run::Manner { what: "restarted, with a checkpoint in every other epoch", restarts: true, checkpoints: 2 },
+const PLAIN: run::Manner =
+    run::Manner { what: "as it stands", restarts: false, checkpoints: 1, threads: |_| 1 };
+const MANNERS: [run::Manner; 6] = [
+    PLAIN,
+    run::Manner { what: "restarted before every epoch", restarts: true, ..PLAIN },
+    run::Manner { what: "with a checkpoint in every third epoch", checkpoints: 3, ..PLAIN },
+    run::Manner {
+        what: "restarted, with a checkpoint in every other epoch",
+        restarts: true,
+        checkpoints: 2,
+        ..PLAIN
+    },
+    run::Manner { what: "on three threads", threads: |_| 3, ..PLAIN },
+    run::Manner {
+        what: "restarted, each time on another number of threads, with a checkpoint in every other epoch",
+        restarts: true,
+        checkpoints: 2,
+        threads: |epoch| [2, 1, 5, 3][epoch % 4],
+    },
 ];
 
 #[test]

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use millpond_engine::epoch::{Emission, Engine, Upsert};
 use millpond_engine::time::{Micros, Span};
+use millpond_engine::workers::Workers;
 
 use super::checkpoint::Checkpoints;
 use super::commits::{Commits, Observe};
@@ -36,6 +37,8 @@ pub struct Parts<'a> {
     pub open_log: OpenLog<'a>,
     /// Where everything is committed.
     pub store: &'a Arc<Store>,
+    /// What windows are computed on.
+    pub workers: &'a Arc<Workers>,
     /// How large epochs become.
     pub limits: Limits,
     /// A close goes through at most this many keys in one epoch.
@@ -63,7 +66,8 @@ pub fn open(parts: Parts<'_>) -> Result<Pipeline, Stop> {
     let committed = Committed::restore(last.as_ref(), store.positions(id)?, streams.len());
     let mut surroundings = parts.surroundings;
     let mut checkpoints = parts.checkpoints;
-    let engine = engine(group, streams, parts.open_log, store, &mut *surroundings.lookup, &mut checkpoints)?;
+    let (open_log, lookup) = (parts.open_log, &mut *surroundings.lookup);
+    let engine = engine(group, streams, open_log, store, parts.workers, lookup, &mut checkpoints)?;
     let now = (surroundings.clock)();
     let mut sources = Vec::with_capacity(streams.len());
     for (index, stream) in (0u16..).zip(streams) {
@@ -111,6 +115,7 @@ fn engine(
     streams: &[Arc<Stream>],
     open_log: OpenLog<'_>,
     store: &Arc<Store>,
+    workers: &Arc<Workers>,
     lookup: &mut dyn FnMut(u32) -> Lookup,
     checkpoints: &mut Checkpoints,
 ) -> Result<Engine, Stop> {
@@ -127,7 +132,8 @@ fn engine(
     let watermark = checkpoint.map_or(Micros::MIN, |entry| entry.watermark);
     let on_update = group.def.emit == Emit::OnUpdate;
     let emission = Emission { allowed_lateness: group.def.allowed_lateness, on_update };
-    let mut engine = Engine::resume(Arc::clone(query), emission, watermark, store.state(group.def.id))?;
+    let state = store.state(group.def.id);
+    let mut engine = Engine::resume(workers, Arc::clone(query), emission, watermark, state)?;
     if !since.is_empty() {
         let again = |(index, stream): (u16, &Arc<Stream>)| {
             let decode = decode(group, index, stream).ok_or_else(|| unplanned(stream))?;

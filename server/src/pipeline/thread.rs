@@ -6,6 +6,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use millpond_engine::time::Micros;
+use millpond_engine::workers::Workers;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use uuid::Uuid;
@@ -46,6 +47,8 @@ pub struct Shared {
     pub metrics: Arc<Metrics>,
     /// What the state of all pipelines may take of the memory.
     pub budget: Arc<Budget>,
+    /// What windows are computed on.
+    pub workers: Arc<Workers>,
 }
 
 /// A pipeline with its thread, if it has one now. Its status can always be asked for, also while a
@@ -182,6 +185,7 @@ fn open_with(shared: &Shared, group: &GroupEntry, streams: &[Arc<Stream>]) -> Re
         streams,
         open_log: &|stream| crate::log::open(stream, &name, &shared.store, &shared.config.kafka),
         store: &shared.store,
+        workers: &shared.workers,
         limits: Limits {
             records: settings.max_epoch_records,
             bytes: settings.max_epoch_bytes,

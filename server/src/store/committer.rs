@@ -109,8 +109,9 @@ fn encode<'s>(store: &'s Store, commit: &EpochCommit, state: &mut GroupState) ->
         match change {
             StateChange::Put(row) => batch.put(Family::State, &keys::state(group, &row.key), &row.value)?,
             StateChange::Delete(key) => batch.delete(Family::State, &keys::state(group, key))?,
-            StateChange::DropSlice { operator, slice_end } => {
-                batch.delete_prefix(Family::State, &keys::slice(group, *operator, *slice_end))?;
+            StateChange::DropSlice { operator, slice_end, key_groups } => {
+                let of = |key_group| keys::key_group(group, *operator, *slice_end, key_group);
+                batch.delete_range(Family::State, &of(key_groups.first), &of(key_groups.last + 1))?;
             }
         }
     }

@@ -167,12 +167,18 @@ pub(super) fn parse_numbered(family: &'static str, key: &[u8]) -> Result<u64, Er
     b.array().map(u64::from_be_bytes)
 }
 
+/// What the entries of a slice begin with.
 pub(super) fn slice(group: GroupId, operator: u16, slice_end: Micros) -> Vec<u8> {
     join(&[&group.0.to_be_bytes(), &operator.to_be_bytes(), &signed(slice_end.0)])
 }
 
+/// The same, of those of one key group.
+pub(super) fn key_group(group: GroupId, operator: u16, slice_end: Micros, key_group: u8) -> Vec<u8> {
+    join(&[&slice(group, operator, slice_end), &[key_group]])
+}
+
 pub(super) fn state(group: GroupId, k: &StateKey) -> Vec<u8> {
-    join(&[&slice(group, k.operator, k.slice_end), &[k.key_group], &k.key])
+    join(&[&key_group(group, k.operator, k.slice_end, k.key_group), &k.key])
 }
 
 pub(super) fn parse_state(key: &[u8]) -> Result<StateKey, Error> {

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicI64, Ordering::SeqCst};
 use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, TimestampMicrosecondType};
 use millpond_engine::epoch::{Emitted, Op, Reason};
-use millpond_engine::state::{StateChange, StateKey, StateRow};
+use millpond_engine::state::{KeyGroups, StateChange, StateKey, StateRow};
 
 use super::commit::*;
 use super::*;

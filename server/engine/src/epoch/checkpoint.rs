@@ -24,7 +24,7 @@ pub(super) struct Restored {
 }
 
 /// Reads stored entries.
-pub(super) fn restore(plan: &Plan, rows: impl Iterator<Item = StateRow>) -> Result<Restored, Error> {
+pub(super) fn restore(plan: &Plan, rows: &mut dyn Iterator<Item = StateRow>) -> Result<Restored, Error> {
     let mut panes: BTreeMap<Micros, Pane> = BTreeMap::new();
     let mut owed = Owed::default();
     let mut chunk: Vec<StateRow> = Vec::new();
@@ -68,7 +68,7 @@ impl Windowed {
     /// panes go on from it.
     pub(super) fn checkpoint(&mut self, output: &mut Output) -> Result<(), Error> {
         for (operator, slice_end) in std::mem::take(&mut self.dropped) {
-            output.state.push(StateChange::DropSlice { operator, slice_end });
+            output.state.push(StateChange::drop_slice(operator, slice_end));
         }
         for (slice_end, pane) in &mut self.panes {
             let mut changed = pane.take_changed();

@@ -1,25 +1,28 @@
 //! Closing windows: the rows that come out when the watermark passes their end.
 
+use std::cmp::Ordering;
+use std::collections::BTreeMap;
 use std::ops::Bound;
 
 use arrow::array::{ArrayRef, UInt32Array};
 use datafusion::error::DataFusionError;
 
-use super::windowed::{Windowed, state_error};
+use super::lanes::Cut;
+use super::windowed::{Windowed, state_error, stored};
 use super::{CloseCursor, Error, Output};
 use crate::state::OWED;
 use crate::time::Micros;
-use crate::window::Stored;
+use crate::window::{Ordered, Pane};
 
 pub(super) use super::emit::{Kind, Rows};
 
 impl Windowed {
     /// What the first epoch after a restart needs to know: how far windows are closed.
-    pub(super) fn begin(&mut self, cursor: Option<&CloseCursor>) -> Result<(), Error> {
+    pub(super) fn know_closed(&mut self) -> Result<(), Error> {
         if self.closed.is_none() {
             let layout = self.plan.layout;
-            let closed = match cursor {
-                Some(cursor) => layout.before(cursor.window_end),
+            let closed = match &self.left {
+                Some(left) => layout.before(left.window_end),
                 None => layout.last_closed(self.watermark),
             };
             self.closed = Some(closed);
@@ -38,116 +41,184 @@ impl Windowed {
         }
     }
 
-    /// Closes what the watermark has passed, in the order (window end, encoded key), from the cursor on
-    /// and at most `budget` keys far.
-    pub(super) fn close(
-        &mut self,
-        cursor: Option<&CloseCursor>,
-        mut budget: usize,
-        output: &mut Output,
-    ) -> Result<(), Error> {
-        let mut reached = cursor.cloned();
-        output.closed_to = self.watermark;
-        output.cursor = None;
-        while let Some(window_end) = self.next_end() {
-            if budget == 0 {
-                output.closed_to = reached.as_ref().map_or(self.watermark, |c| c.window_end);
-                // As far as a restart would take it: there may be windows without keys in between.
-                let before = reached.as_ref().map(|c| self.plan.layout.before(c.window_end));
-                self.closed = self.closed.max(before);
-                output.cursor = reached;
-                return Ok(());
-            }
+    /// Closes what the watermark has passed, in the order (window end, encoded key): from where the previous
+    /// epoch left it on, and up to the cut.
+    pub(super) fn close_to(&mut self, cut: Option<&Cut>, output: &mut Output) -> Result<(), Error> {
+        let layout = self.plan.layout;
+        let last = cut.map_or(self.watermark, |cut| cut.done.window_end);
+        let left = self.left.take();
+        while let Some(window_end) = self.next_end(self.closed.unwrap_or(Micros::MIN), last) {
             self.enter(window_end)?;
-            let done = reached.as_ref().filter(|c| c.window_end == window_end);
-            let (keys, states, is_last) = self.due(window_end, done.map(|c| c.key.as_slice()), budget)?;
-            budget -= keys.len();
-            if let Some(key) = keys.last() {
-                reached = Some(CloseCursor { window_end, key: key.clone() });
+            let of_window = |cursor: &CloseCursor| cursor.window_end == window_end;
+            let after = left.as_ref().filter(|left| of_window(left)).map(|left| left.key.as_slice());
+            let to = cut.map(|cut| &cut.done).filter(|done| of_window(done)).map(|done| done.key.as_slice());
+            let (keys, states) = self.closing(window_end, after, to)?;
+            if !keys.is_empty() {
                 self.emit(Rows { window_end, keys, states, kind: Kind::Close }, output)?;
             }
-            if !is_last {
-                continue;
+            if to.is_some() {
+                break;
             }
-            self.closed = Some(window_end);
-            if let Some(owed) = self.owed.0.remove(&window_end)
-                && owed.values().any(|durable| *durable)
-            {
-                self.dropped.insert((OWED, window_end));
+            self.is_closed(window_end);
+        }
+        self.recalled.clear();
+        // As far as a restart would take it: there may be windows without keys in between.
+        match cut {
+            None => {
+                self.closing.clear();
+                let closed = layout.last_closed(self.watermark);
+                self.closed = self.closed.max(Some(closed));
+                self.enter(closed)
+            }
+            Some(cut) => {
+                let window_end = cut.done.window_end;
+                self.closed = self.closed.max(Some(layout.before(window_end)));
+                if !cut.goes_on() {
+                    self.is_closed(window_end);
+                }
+                self.enter(window_end)
             }
         }
-        // As far as a restart would take it.
-        let closed = self.plan.layout.last_closed(self.watermark);
-        self.closed = self.closed.max(Some(closed));
-        self.enter(closed)
     }
 
-    /// The first window that is to be closed and has something to report.
-    fn next_end(&self) -> Option<Micros> {
+    /// All rows of a window are out.
+    fn is_closed(&mut self, window_end: Micros) {
+        self.closed = self.closed.max(Some(window_end));
+        self.closing.remove(&window_end);
+        if let Some(owed) = self.owed.0.remove(&window_end)
+            && owed.values().any(|durable| *durable)
+        {
+            self.dropped.insert((OWED, window_end));
+        }
+    }
+
+    /// The first window after `closed` and up to `last` that has something to report.
+    fn next_end(&self, closed: Micros, last: Micros) -> Option<Micros> {
         let layout = self.plan.layout;
-        let closed = self.closed.unwrap_or(Micros::MIN);
         let slice_after = |at: Micros| self.panes.range((Bound::Excluded(at), Bound::Unbounded)).next();
         let entering = slice_after(closed).map(|(end, _)| layout.first_end(*end));
         let leaving = slice_after(layout.start(closed)).and_then(|(end, _)| layout.leaves(*end));
-        let owed = self.owed.0.keys().next().copied();
-        [entering, leaving, owed].into_iter().flatten().min().filter(|end| *end <= self.watermark)
+        let owed = self.owed.0.range((Bound::Excluded(closed), Bound::Unbounded)).next().map(|(end, _)| *end);
+        [entering, leaving, owed].into_iter().flatten().min().filter(|end| *end <= last)
     }
 
-    /// The keys after `done` that get a row when a window closes, in order and at most `limit`, with their
-    /// states; and whether these are the last.
-    fn due(
+    /// No more keys than this are due; where they are more than `enough`, it may say less than all.
+    pub(super) fn count_due(&self, enough: usize) -> usize {
+        let (mut closed, mut due) = (self.closed.unwrap_or(Micros::MIN), 0);
+        while let Some(window_end) = self.next_end(closed, self.watermark).filter(|_| due <= enough) {
+            let of_window = match &self.shared {
+                // How many groups lie in the store alone is not known before they are read.
+                None => self.panes.get(&window_end).map_or(0, |pane| match pane.is_cold {
+                    true => enough.saturating_add(1),
+                    false => pane.groups.len(),
+                }),
+                Some(_) => {
+                    let owed = self.owed.0.get(&window_end).map_or(0, BTreeMap::len);
+                    owed + self.moving(window_end).map(|pane| pane.groups.len()).sum::<usize>()
+                }
+            };
+            due = due.saturating_add(of_window);
+            closed = window_end;
+        }
+        due
+    }
+
+    /// The first `limit` of the keys that are due, in order.
+    pub(super) fn find_due(&mut self, limit: usize) -> Result<Vec<CloseCursor>, Error> {
+        let left = self.left.clone();
+        let (mut closed, mut due) = (self.closed.unwrap_or(Micros::MIN), Vec::new());
+        while let Some(window_end) = self.next_end(closed, self.watermark).filter(|_| due.len() < limit) {
+            let after = left.as_ref().filter(|left| left.window_end == window_end);
+            let keys = self.keys_of(window_end, after.map(|left| left.key.as_slice()), limit - due.len())?;
+            due.extend(keys.into_iter().map(|key| CloseCursor { window_end, key }));
+            closed = window_end;
+        }
+        Ok(due)
+    }
+
+    /// The first `limit` keys after one that get a row when a window closes, in order.
+    fn keys_of(
         &mut self,
         window_end: Micros,
-        done: Option<&[u8]>,
+        after: Option<&[u8]>,
         limit: usize,
-    ) -> Result<(Vec<Vec<u8>>, Vec<ArrayRef>, bool), Error> {
-        if self.shared.is_none() {
-            let Some(pane) = self.panes.get_mut(&window_end) else {
-                return Ok((Vec::new(), Vec::new(), true));
-            };
-            if pane.is_cold
-                && let Some(view) = self.view.as_deref()
-            {
-                let stored = Stored { view, slice_end: window_end, state: &self.plan.state };
-                let rows = pane.ordered(done, limit, stored).map_err(|e| state_error(window_end, &e))?;
-                return Ok((rows.keys, rows.states, rows.is_last));
+    ) -> Result<Vec<Vec<u8>>, Error> {
+        if self.shared.is_some() {
+            let all = self.take_closing(window_end);
+            let due = between(&all, |own, key| own.as_slice().cmp(key), after, None);
+            let due = due.iter().take(limit).cloned().collect();
+            self.closing.insert(window_end, all);
+            return Ok(due);
+        }
+        if let Some(rows) = self.cold_due(window_end, after, limit)? {
+            let keys = rows.keys.clone();
+            self.recalled.insert(window_end, rows);
+            return Ok(keys);
+        }
+        let Some(pane) = self.panes.get_mut(&window_end) else { return Ok(Vec::new()) };
+        let order = pane.groups.order();
+        let due = between(&order, |group, key| pane.groups.key(*group).cmp(key), after, None);
+        Ok(due.iter().take(limit).map(|group| pane.groups.key(*group).to_vec()).collect())
+    }
+
+    /// The first `limit` rows after a key, where some lie in the store alone.
+    fn cold_due(
+        &mut self,
+        window_end: Micros,
+        after: Option<&[u8]>,
+        limit: usize,
+    ) -> Result<Option<Ordered>, Error> {
+        let stored = stored(self.view.as_ref(), &self.plan.state, window_end);
+        let pane = self.panes.get_mut(&window_end).filter(|pane| pane.is_cold);
+        let rows = pane.zip(stored).map(|(pane, stored)| pane.ordered(after, limit, stored));
+        rows.transpose().map_err(|e| state_error(window_end, &e))
+    }
+
+    /// The keys that get a row when a window closes, after one and up to another, in order, with their states.
+    fn closing(
+        &mut self,
+        window_end: Micros,
+        after: Option<&[u8]>,
+        to: Option<&[u8]>,
+    ) -> Result<(Vec<Vec<u8>>, Vec<ArrayRef>), Error> {
+        if self.shared.is_some() {
+            let all = self.take_closing(window_end);
+            let keys = between(&all, |own, key| own.as_slice().cmp(key), after, to).to_vec();
+            if to.is_some() {
+                self.closing.insert(window_end, all);
             }
-            let order = pane.groups.order();
-            let from = done.map_or(0, |done| order.partition_point(|g| pane.groups.key(*g) <= done));
-            let to = order.len().min(from.saturating_add(limit));
-            let chunk = order.get(from..to).unwrap_or_default();
-            let keys = chunk.iter().map(|g| pane.groups.key(*g).to_vec()).collect();
-            let chunk = UInt32Array::from_iter_values(chunk.iter().copied());
-            let states = pane.states().map_err(|e| state_error(window_end, &e))?.iter();
-            let states = states.map(|s| arrow::compute::take(s, &chunk, None).map_err(DataFusionError::from));
-            return Ok((keys, states.collect::<Result<_, _>>()?, to == order.len()));
+            let states = if keys.is_empty() { Vec::new() } else { self.states(window_end, &keys)? };
+            return Ok((keys, states));
         }
-        let all = match self.closing.take() {
-            Some((end, keys)) if end == window_end => keys,
-            _ => self.shared_due(window_end),
+        let recalled = match self.recalled.remove(&window_end) {
+            None => self.cold_due(window_end, after, usize::MAX)?,
+            recalled => recalled,
         };
-        let from = done.map_or(0, |done| all.partition_point(|k| k.as_slice() <= done));
-        let to = all.len().min(from.saturating_add(limit));
-        let keys = all.get(from..to).unwrap_or_default().to_vec();
-        let is_last = to == all.len();
-        if !is_last {
-            self.closing = Some((window_end, all));
+        if let Some(Ordered { mut keys, states }) = recalled {
+            keys.truncate(to.map_or(keys.len(), |to| keys.partition_point(|key| key.as_slice() <= to)));
+            let states = states.iter().map(|column| column.slice(0, keys.len())).collect();
+            return Ok((keys, states));
         }
-        let states = if keys.is_empty() { Vec::new() } else { self.states(window_end, &keys)? };
-        Ok((keys, states, is_last))
+        let Some(pane) = self.panes.get_mut(&window_end) else { return Ok((Vec::new(), Vec::new())) };
+        let order = pane.groups.order();
+        let due = between(&order, |group, key| pane.groups.key(*group).cmp(key), after, to);
+        let keys = due.iter().map(|g| pane.groups.key(*g).to_vec()).collect();
+        let due = UInt32Array::from_iter_values(due.iter().copied());
+        let states = pane.states().map_err(|e| state_error(window_end, &e))?.iter();
+        let states = states.map(|s| arrow::compute::take(s, &due, None).map_err(DataFusionError::from));
+        Ok((keys, states.collect::<Result<_, _>>()?))
+    }
+
+    /// All keys that get a row when a window closes, where windows share slices.
+    fn take_closing(&mut self, window_end: Micros) -> Vec<Vec<u8>> {
+        self.closing.remove(&window_end).unwrap_or_else(|| self.shared_due(window_end))
     }
 
     /// All keys that get a row when a window closes, in order: their slices in the window are others than
     /// in the window before, or late records changed them.
     fn shared_due(&self, window_end: Micros) -> Vec<Vec<u8>> {
-        let layout = self.plan.layout;
-        let before = layout.before(window_end);
         let mut keys: Vec<&[u8]> = Vec::new();
-        let entering = self.panes.range((Bound::Excluded(before), Bound::Included(window_end)));
-        let leaves = layout.leaves(window_end).is_some();
-        let (from, to) = (layout.start(before), layout.start(window_end));
-        let leaving = self.panes.range((Bound::Excluded(from), Bound::Included(to))).filter(|_| leaves);
-        for (_, pane) in entering.chain(leaving) {
+        for pane in self.moving(window_end) {
             keys.extend((0..pane.groups.len() as u32).map(|g| pane.groups.key(g)));
         }
         keys.extend(self.owed.0.get(&window_end).into_iter().flatten().map(|(key, _)| key.as_slice()));
@@ -155,4 +226,27 @@ impl Windowed {
         keys.dedup();
         keys.into_iter().map(<[u8]>::to_vec).collect()
     }
+
+    /// The slices that are in a window and not in the one before, or the other way round.
+    fn moving(&self, window_end: Micros) -> impl Iterator<Item = &Pane> {
+        let layout = self.plan.layout;
+        let before = layout.before(window_end);
+        let entering = self.panes.range((Bound::Excluded(before), Bound::Included(window_end)));
+        let leaves = layout.leaves(window_end).is_some();
+        let (from, to) = (layout.start(before), layout.start(window_end));
+        let leaving = self.panes.range((Bound::Excluded(from), Bound::Included(to))).filter(move |_| leaves);
+        entering.chain(leaving).map(|(_, pane)| pane)
+    }
+}
+
+/// Of things in the order of their keys those after one key and up to another.
+fn between<'t, T>(
+    all: &'t [T],
+    compare: impl Fn(&T, &[u8]) -> Ordering,
+    after: Option<&[u8]>,
+    to: Option<&[u8]>,
+) -> &'t [T] {
+    let from = after.map_or(0, |after| all.partition_point(|t| compare(t, after).is_le()));
+    let to = to.map_or(all.len(), |to| all.partition_point(|t| compare(t, to).is_le()));
+    all.get(from..to).unwrap_or_default()
 }

@@ -20,6 +20,13 @@ pub(super) struct Verdicts<'b> {
     pub(super) lost: u64,
 }
 
+/// The same, once all is decided.
+pub(super) struct Judged {
+    pub(super) counts: Counts,
+    pub(super) rejected: Vec<Rejected>,
+    pub(super) late: Vec<RecordId>,
+}
+
 /// What rows are made of.
 enum Of<'b> {
     Batch(&'b SourceBatch),
@@ -39,6 +46,10 @@ impl<'b> Verdicts<'b> {
 
     fn of(of: Of<'b>) -> Self {
         Self { of, counts: Counts::default(), rejected: Vec::new(), late: Vec::new(), lost: 0 }
+    }
+
+    pub(super) fn judged(self) -> Judged {
+        Judged { counts: self.counts, rejected: self.rejected, late: self.late }
     }
 
     /// Appends what the row at `position` of the batch is made of.

@@ -24,9 +24,10 @@ use self::due::Due;
 use self::plan::Plan;
 use super::evaluate::column;
 use super::intake::{by_slice, cast, selection};
+use super::keyed::Keyed;
+use super::lanes::{Cut, Horizon, Lane};
 use super::records::{Rows, Verdicts};
-use super::upstream::Upstream;
-use super::{CloseCursor, Emission, Error, Input, Output, Reason, RecordId};
+use super::{CloseCursor, Emission, Error, Output, Reason, RecordId};
 use crate::key;
 use crate::query::FeatureQuery;
 use crate::rolling::{Entry, Keys, Marks, Pending, Slices, Timers, identity_columns};
@@ -47,7 +48,7 @@ pub(crate) fn kept(query: &FeatureQuery) -> Result<Vec<(Arc<dyn PhysicalExpr>, D
 
 /// The operator and its state.
 pub(super) struct Rolling {
-    plan: Plan,
+    plan: Arc<Plan>,
     emission: Emission,
     keys: Keys,
     slices: Slices,
@@ -55,14 +56,18 @@ pub(super) struct Rolling {
     /// Rows that wait for the watermark; none with `on_update`, where they are out.
     pending: Pending,
     timers: Timers,
-    /// What is due of a large close that goes on, in order.
+    /// Rows that the watermark has passed, in order, as far as they are not out: a large close goes on.
     left: Vec<Due>,
+    /// Rows that come out in this epoch.
+    due: Vec<Due>,
     /// Key and time of this epoch's records.
     fresh: Vec<(u32, i64)>,
     /// The greatest event time among the records.
     latest: Micros,
-    /// The watermark that the previous epoch committed: it judges lateness.
-    pub(super) watermark: Micros,
+    /// The watermark that the previous epoch committed, from [`Lane::advance`] on that of this one.
+    watermark: Micros,
+    /// Rows before this instant are out, whatever their key.
+    reached: Micros,
     /// Whether an epoch was applied since the engine was made: `pending` and `timers` are known.
     begun: bool,
     /// Slices (operator, end) that are gone, but whose entries still lie in the store: until the next
@@ -70,19 +75,28 @@ pub(super) struct Rolling {
     dropped: BTreeSet<(u16, Micros)>,
 }
 
-impl Rolling {
-    pub(super) fn restore(
-        query: Arc<FeatureQuery>,
+impl Lane for Rolling {
+    type Plan = Plan;
+
+    fn plan(query: Arc<FeatureQuery>, _emission: Emission) -> Result<Plan, Error> {
+        Plan::new(query)
+    }
+
+    fn key_columns(plan: &Plan) -> usize {
+        plan.shape.keys.len()
+    }
+
+    fn restore(
+        plan: &Arc<Plan>,
         emission: Emission,
         watermark: Micros,
-        rows: impl Iterator<Item = StateRow>,
+        rows: &mut dyn Iterator<Item = StateRow>,
     ) -> Result<Self, Error> {
-        let plan = Plan::new(query)?;
         let kept_for = plan.longest.0.saturating_add(emission.allowed_lateness.0);
         let length = Span((kept_for / SLICES).max(SHORTEST_SLICE.0));
         let (keys, timers) = (Keys::new(plan.tallies.len()), Timers::new(plan.frames.len()));
         let mut rolling = Self {
-            plan,
+            plan: Arc::clone(plan),
             emission,
             keys,
             slices: Slices::new(length),
@@ -90,9 +104,11 @@ impl Rolling {
             pending: Pending::default(),
             timers,
             left: Vec::new(),
+            due: Vec::new(),
             fresh: Vec::new(),
             latest: Micros::MIN,
             watermark,
+            reached: Micros::MIN,
             begun: false,
             dropped: BTreeSet::new(),
         };
@@ -100,54 +116,96 @@ impl Rolling {
         Ok(rolling)
     }
 
-    pub(super) fn apply(&mut self, input: &Input<'_>, upstream: &mut Upstream) -> Result<Output, Error> {
-        let mut output = Output::new(self.plan.query.sources.len());
-        self.begin(input.cursor.as_ref());
-        let mut due = Vec::new();
-        if input.cursor.is_some() && input.batches.iter().any(|b| b.rows.num_rows() > 0) {
-            // What the close has not come to yet comes out before records change it. (A pipeline gives no
-            // records while a close goes on.)
-            self.close(usize::MAX, &mut due, &mut output);
-        }
-        let reached = upstream.take(input, &mut output, &mut |rows, verdicts| self.absorb(rows, verdicts))?;
-        self.touched(&mut due);
-        let mut watermark = self.watermark.max(reached);
-        if input.finished && self.latest > Micros::MIN {
-            watermark = watermark.max(self.latest.next());
-        }
-        self.watermark = watermark;
-        output.watermark = watermark;
-        self.close(input.max_rows.max(1), &mut due, &mut output);
-        self.emit(due, &mut output)?;
-        self.retire();
-        if input.checkpoint {
-            self.checkpoint(&mut output)?;
-        }
-        output.sort()?;
-        Ok(output)
-    }
-
-    /// Slices, and keys in them.
-    pub(super) fn open(&self) -> (usize, usize) {
-        (self.slices.len(), self.keys.len())
-    }
-
-    /// Keeps rows of the input.
-    fn absorb(&mut self, mut rows: Rows, verdicts: &mut Verdicts<'_>) -> Result<(), Error> {
-        self.date(&mut rows, verdicts)?;
-        self.judge(&mut rows, verdicts)?;
+    fn key(
+        plan: &Plan,
+        horizon: Horizon,
+        mut rows: Rows,
+        verdicts: &mut Verdicts<'_>,
+    ) -> Result<Option<Keyed>, Error> {
+        plan.date(&mut rows, verdicts)?;
+        plan.judge(horizon, &mut rows, verdicts)?;
         if rows.len() == 0 {
-            return Ok(());
+            return Ok(None);
         }
-        let Some(columns) = self.columns(&mut rows, verdicts)? else { return Ok(()) };
-        self.keep(&rows, columns, verdicts)?;
+        let Some(kept) = plan.columns(&mut rows, verdicts)? else { return Ok(None) };
+        let records = (0..rows.len()).map(|row| verdicts.alone(rows.origin(row)));
+        let Some(records) = records.collect::<Option<Vec<RecordId>>>() else {
+            return Err(Error::Contract("rows of a join stand behind no single record".into()));
+        };
         verdicts.counts.applied += rows.len() as u64;
+        let mut columns = rows.keys;
+        columns.extend(identity_columns(&rows.starts, &records));
+        columns.extend(kept);
+        Ok(Some(Keyed { starts: rows.starts, columns, doubtful: Vec::new() }))
+    }
+
+    fn begin(&mut self, cursor: Option<&CloseCursor>) -> Result<(), Error> {
+        self.know_closed(cursor);
         Ok(())
     }
 
+    fn finish(&mut self, _output: &mut Output) -> Result<(), Error> {
+        self.collect_due();
+        self.close_to(None);
+        Ok(())
+    }
+
+    fn take(&mut self, rows: Keyed) -> Result<(), Error> {
+        self.keep(&rows)
+    }
+
+    fn settle(&mut self, _output: &mut Output) -> Result<(), Error> {
+        self.touched();
+        Ok(())
+    }
+
+    fn last_end(&self) -> Option<Micros> {
+        (self.latest > Micros::MIN).then(|| self.latest.next())
+    }
+
+    fn advance(&mut self, watermark: Micros) -> Result<(), Error> {
+        self.watermark = watermark;
+        self.collect_due();
+        Ok(())
+    }
+
+    fn due_at_most(&self, _enough: usize) -> usize {
+        self.left.len()
+    }
+
+    fn due(&mut self, limit: usize) -> Result<Vec<CloseCursor>, Error> {
+        let cursor = |row: &Due| {
+            let key = self.keys.bytes(row.key).to_vec();
+            CloseCursor { window_end: Micros(row.at), key }
+        };
+        Ok(self.left.iter().take(limit).map(cursor).collect())
+    }
+
+    fn close(&mut self, cut: Option<&Cut>, _output: &mut Output) -> Result<(), Error> {
+        self.close_to(cut);
+        Ok(())
+    }
+
+    fn conclude(&mut self, checkpoint: bool, output: &mut Output) -> Result<(), Error> {
+        let due = std::mem::take(&mut self.due);
+        self.emit(due, output)?;
+        self.retire();
+        if checkpoint { self.checkpoint(output) } else { Ok(()) }
+    }
+
+    fn slices(&self) -> Vec<Micros> {
+        self.slices.iter().map(|(end, _)| *end).collect()
+    }
+
+    fn keys(&self) -> usize {
+        self.keys.len()
+    }
+}
+
+impl Plan {
     /// The event time of each row goes where others have the start of its window.
     fn date(&self, rows: &mut Rows, verdicts: &mut Verdicts<'_>) -> Result<(), Error> {
-        let time = self.plan.shape.time.column;
+        let time = self.shape.time.column;
         let Some(times) = rows.batch.columns().get(time).cloned() else {
             return Err(Error::Contract(format!("there is no time column {time}")));
         };
@@ -166,15 +224,14 @@ impl Rolling {
     }
 
     /// Null keys, then lateness.
-    fn judge(&self, rows: &mut Rows, verdicts: &mut Verdicts<'_>) -> Result<(), Error> {
-        let plan = &self.plan;
+    fn judge(&self, horizon: Horizon, rows: &mut Rows, verdicts: &mut Verdicts<'_>) -> Result<(), Error> {
         let keys = rows.evaluate(verdicts, &|batch| {
-            let keys = plan.shape.keys.iter().zip(plan.key_schema.fields());
+            let keys = self.shape.keys.iter().zip(self.key_schema.fields());
             keys.map(|((key, _), field)| cast(&column(key.as_ref(), batch)?, field.data_type())).collect()
         })?;
         let Some(keys) = keys else { return Ok(()) };
         rows.keys = keys;
-        for (index, field) in plan.key_schema.fields().iter().enumerate() {
+        for (index, field) in self.key_schema.fields().iter().enumerate() {
             let nulls = rows.keys.get(index).and_then(|k| k.logical_nulls());
             if let Some(nulls) = nulls.filter(|n| n.null_count() > 0) {
                 let detail = format!("'{}' is part of the primary key and is null", field.name());
@@ -184,8 +241,7 @@ impl Rolling {
                 )?;
             }
         }
-        let (horizon, lateness) = (self.watermark.0, self.emission.allowed_lateness);
-        let late = |time: i64| (Micros(time).next() + lateness).0 <= horizon;
+        let late = |time: i64| Micros(time).next() + horizon.allowed_lateness <= horizon.watermark;
         // Where the earliest is not late, none is.
         if rows.starts.iter().min().is_some_and(|time| late(*time)) {
             let times = rows.starts.clone();
@@ -197,8 +253,8 @@ impl Rolling {
     /// What is kept of each row.
     fn columns(&self, rows: &mut Rows, verdicts: &mut Verdicts<'_>) -> Result<Option<Vec<ArrayRef>>, Error> {
         rows.evaluate(verdicts, &|batch| {
-            let mut columns: Vec<ArrayRef> = Vec::with_capacity(self.plan.kept.len());
-            for kept in &self.plan.kept {
+            let mut columns: Vec<ArrayRef> = Vec::with_capacity(self.kept.len());
+            for kept in &self.kept {
                 let filter = kept.filter.and_then(|f| columns.get(f)).and_then(|f| f.as_boolean_opt());
                 let value = match (column(kept.expr.as_ref(), batch), filter) {
                     (Err(_), Some(filter)) => {
@@ -215,10 +271,13 @@ impl Rolling {
             Ok(columns)
         })
     }
+}
 
+impl Rolling {
     /// Puts rows into their slices, and among the records of their keys.
-    fn keep(&mut self, rows: &Rows, columns: Vec<ArrayRef>, verdicts: &Verdicts<'_>) -> Result<(), Error> {
-        let encoder = key::Encoder::new(&rows.keys).map_err(|e| Error::Contract(e.to_string()))?;
+    fn keep(&mut self, rows: &Keyed) -> Result<(), Error> {
+        let (keys, columns) = rows.columns.split_at_checked(self.plan.shape.keys.len()).unwrap_or_default();
+        let encoder = key::Encoder::new(keys).map_err(|e| Error::Contract(e.to_string()))?;
         let mut bytes = Vec::new();
         let owners = (0..rows.len()).map(|row| {
             bytes.clear();
@@ -226,14 +285,8 @@ impl Rolling {
             self.keys.intern(&bytes)
         });
         let owners: Vec<u32> = owners.collect();
-        let times = &rows.starts;
-        let records = (0..rows.len()).map(|row| verdicts.alone(rows.origin(row)));
-        let Some(records) = records.collect::<Option<Vec<RecordId>>>() else {
-            return Err(Error::Contract("rows of a join stand behind no single record".into()));
-        };
-        let mut all = identity_columns(times, &records);
-        all.extend(columns);
-        let ends: Vec<i64> = times.iter().map(|time| self.slices.end_of(*time).0).collect();
+        let mut all = columns.to_vec();
+        let ends: Vec<i64> = rows.starts.iter().map(|time| self.slices.end_of(*time).0).collect();
         all.push(Arc::new(UInt32Array::from(owners)));
         by_slice(&ends, &all, &mut |end, columns, _| self.arrive(Micros(end), columns))
     }
@@ -274,8 +327,7 @@ impl Rolling {
 
     /// Lets go of what no row looks back on any more.
     fn retire(&mut self) {
-        // What is left of a close is still to come.
-        let reached = self.left.first().map_or(self.watermark.0, |due| due.at);
+        let reached = self.reached.0;
         let lateness = self.emission.allowed_lateness;
         let gone = Micros(reached) - lateness - self.plan.longest;
         while let Some((end, slice)) = self.slices.pop_before(gone) {
@@ -302,7 +354,7 @@ impl Rolling {
     }
 
     /// What the first epoch after a restart needs to know: which rows wait, and when to look at which key.
-    fn begin(&mut self, cursor: Option<&CloseCursor>) {
+    fn know_closed(&mut self, cursor: Option<&CloseCursor>) {
         if std::mem::replace(&mut self.begun, true) {
             return;
         }

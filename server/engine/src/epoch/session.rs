@@ -17,25 +17,26 @@ use arrow::array::{ArrayRef, AsArray};
 use arrow::datatypes::TimestampMicrosecondType;
 
 use self::ends::Ends;
-use self::judge::Doubtful;
+use self::judge::doubtful;
 use super::intake::by_slice;
+use super::keyed::Keyed;
+use super::lanes::{Cut, Horizon, Lane};
 use super::plan::Plan;
 use super::records::{Rows, Verdicts};
-use super::upstream::Upstream;
 use super::windowed::state_error;
-use super::{Emission, Error, Input, Output, stage};
+use super::{CloseCursor, Emission, Error, Output, stage};
 use crate::query::FeatureQuery;
 use crate::state::StateRow;
 use crate::time::Micros;
-use crate::window::{Events, Sessions};
+use crate::window::{Events, Sessions, Stretches};
 
 /// The operator and its state.
 pub(super) struct Sessionized {
-    plan: Plan,
+    plan: Arc<Plan>,
     emission: Emission,
     sessions: Sessions,
-    /// The watermark that the previous epoch committed: it judges lateness.
-    pub(super) watermark: Micros,
+    /// The watermark that the previous epoch committed, from [`Lane::advance`] on that of this one.
+    watermark: Micros,
     /// Stretches of slices up to here stand in `open` or `closed`; not known before the first epoch.
     entered: Option<Micros>,
     /// Where sessions that are not closed may end: of each stretch that may be the last of one.
@@ -46,27 +47,30 @@ pub(super) struct Sessionized {
     due: VecDeque<(Micros, Vec<u8>, Micros)>,
     /// Rows that are out, by key and event time, whose sessions have another end by now.
     gone: BTreeSet<(Vec<u8>, Micros)>,
+    /// The rows of an epoch, until it is known which of them are late.
+    arrivals: Vec<Keyed>,
 }
 
-/// The rows of an epoch, until it is known which of them are late.
-#[derive(Default)]
-struct Arrivals {
-    /// Batch by batch; key columns, event time and arguments are in their `keys`.
-    rows: Vec<Rows>,
-    doubtful: Vec<Doubtful>,
-}
+impl Lane for Sessionized {
+    type Plan = Plan;
 
-impl Sessionized {
-    pub(super) fn restore(
-        query: Arc<FeatureQuery>,
+    fn plan(query: Arc<FeatureQuery>, emission: Emission) -> Result<Plan, Error> {
+        Plan::new(query, emission.on_update)
+    }
+
+    fn key_columns(plan: &Plan) -> usize {
+        plan.keys.len()
+    }
+
+    fn restore(
+        plan: &Arc<Plan>,
         emission: Emission,
         watermark: Micros,
-        rows: impl Iterator<Item = StateRow>,
+        rows: &mut dyn Iterator<Item = StateRow>,
     ) -> Result<Self, Error> {
-        let plan = Plan::new(query, emission.on_update)?;
-        let sessions = checkpoint::restore(&plan, rows)?;
+        let sessions = checkpoint::restore(plan, rows)?;
         Ok(Self {
-            plan,
+            plan: Arc::clone(plan),
             emission,
             sessions,
             watermark,
@@ -75,76 +79,99 @@ impl Sessionized {
             closed: Ends::default(),
             due: VecDeque::new(),
             gone: BTreeSet::new(),
+            arrivals: Vec::new(),
         })
     }
 
-    pub(super) fn apply(&mut self, input: &Input<'_>, upstream: &mut Upstream) -> Result<Output, Error> {
-        let mut output = Output::new(self.plan.query.sources.len());
-        self.begin(input.cursor.as_ref());
-        let mut arrivals = Arrivals::default();
-        let reached = upstream
-            .take(input, &mut output, &mut |rows, verdicts| self.receive(rows, verdicts, &mut arrivals))?;
-        if input.cursor.is_some() && !arrivals.rows.is_empty() {
-            // Records may come into sessions that are being closed: their rows come first. (A pipeline gives
-            // no records while a close goes on.)
-            self.close(usize::MAX, &mut output)?;
-            self.retire();
-        }
-        self.judge(&mut arrivals, &mut output)?;
-        for rows in &arrivals.rows {
-            self.update(rows)?;
-        }
-        self.revise(&mut output)?;
-        let mut watermark = self.watermark.max(reached);
-        if input.finished
-            && let Some(end) = self.sessions.greatest_end()
-        {
-            watermark = watermark.max(end);
-        }
-        self.watermark = watermark;
-        output.watermark = watermark;
-        self.close(input.max_rows.max(1), &mut output)?;
-        self.update_rows(&mut output)?;
-        self.retire();
-        if input.checkpoint {
-            self.checkpoint(&mut output)?;
-        }
-        output.sort()?;
-        Ok(output)
-    }
-
-    /// Slices, and stretches in them.
-    pub(super) fn open(&self) -> (usize, usize) {
-        let slices = &self.sessions.slices;
-        (slices.len(), slices.values().map(crate::window::Stretches::len).sum())
-    }
-
-    /// Takes rows of the input up to where it has to be known whether they are late. Those that are not,
-    /// whatever else there is, count as applied.
-    fn receive(
-        &self,
+    /// Up to where it has to be known whether rows are late.
+    fn key(
+        plan: &Plan,
+        horizon: Horizon,
         mut rows: Rows,
         verdicts: &mut Verdicts<'_>,
-        arrivals: &mut Arrivals,
-    ) -> Result<(), Error> {
-        self.plan.assign(&mut rows, verdicts)?;
-        stage::on_records(&self.plan.shape.within, &mut rows, verdicts)?;
-        self.plan.key(&mut rows, verdicts)?;
+    ) -> Result<Option<Keyed>, Error> {
+        plan.assign(&mut rows, verdicts)?;
+        stage::on_records(&plan.shape.within, &mut rows, verdicts)?;
+        plan.key(&mut rows, verdicts)?;
         // Before lateness is judged: a record that fails joins no sessions.
-        let Some(arguments) = self.plan.arguments(&mut rows, verdicts)? else { return Ok(()) };
+        let Some(arguments) = plan.arguments(&mut rows, verdicts)? else { return Ok(None) };
         rows.keys.extend(arguments);
-        let doubtful = self.doubt(&rows, verdicts, arrivals.rows.len())?;
+        let doubtful = doubtful(plan, horizon, &rows, verdicts)?;
         verdicts.counts.applied += (rows.len() - doubtful.len()) as u64;
-        arrivals.doubtful.extend(doubtful);
-        arrivals.rows.push(rows);
+        Ok(Some(Keyed { starts: rows.starts, columns: rows.keys, doubtful }))
+    }
+
+    fn begin(&mut self, cursor: Option<&CloseCursor>) -> Result<(), Error> {
+        self.know_closed(cursor);
         Ok(())
     }
 
+    fn finish(&mut self, output: &mut Output) -> Result<(), Error> {
+        self.collect_due();
+        self.close_to(None, output)?;
+        self.retire();
+        Ok(())
+    }
+
+    fn take(&mut self, rows: Keyed) -> Result<(), Error> {
+        self.arrivals.push(rows);
+        Ok(())
+    }
+
+    fn settle(&mut self, output: &mut Output) -> Result<(), Error> {
+        let mut arrivals = std::mem::take(&mut self.arrivals);
+        self.judge(&mut arrivals, output)?;
+        for rows in &arrivals {
+            self.update(rows)?;
+        }
+        self.revise(output)
+    }
+
+    fn last_end(&self) -> Option<Micros> {
+        self.sessions.greatest_end()
+    }
+
+    fn advance(&mut self, watermark: Micros) -> Result<(), Error> {
+        self.watermark = watermark;
+        self.collect_due();
+        Ok(())
+    }
+
+    fn due_at_most(&self, _enough: usize) -> usize {
+        self.due.len()
+    }
+
+    fn due(&mut self, limit: usize) -> Result<Vec<CloseCursor>, Error> {
+        let due = self.due.iter().take(limit);
+        Ok(due.map(|(end, key, _)| CloseCursor { window_end: *end, key: key.clone() }).collect())
+    }
+
+    fn close(&mut self, cut: Option<&Cut>, output: &mut Output) -> Result<(), Error> {
+        self.close_to(cut, output)
+    }
+
+    fn conclude(&mut self, checkpoint: bool, output: &mut Output) -> Result<(), Error> {
+        self.update_rows(output)?;
+        self.retire();
+        if checkpoint { self.checkpoint(output) } else { Ok(()) }
+    }
+
+    fn slices(&self) -> Vec<Micros> {
+        self.sessions.slices.keys().copied().collect()
+    }
+
+    /// Stretches.
+    fn keys(&self) -> usize {
+        self.sessions.slices.values().map(Stretches::len).sum()
+    }
+}
+
+impl Sessionized {
     /// Takes rows into the stretches of their slices.
-    fn update(&mut self, rows: &Rows) -> Result<(), Error> {
+    fn update(&mut self, rows: &Keyed) -> Result<(), Error> {
         let (gap, edge, is_noted) = (self.plan.layout.slice(), self.watermark, self.emission.on_update);
         let (plan, sessions) = (&self.plan, &mut self.sessions);
-        by_slice(&rows.starts, &rows.keys, &mut |start, columns, _| {
+        by_slice(&rows.starts, &rows.columns, &mut |start, columns, _| {
             let (keys, rest) = columns.split_at_checked(plan.keys.len()).unwrap_or((columns, &[]));
             let (time, arguments) = rest.split_at_checked(1).unwrap_or((rest, &[]));
             let events = Events { keys, arguments, times: times(time)?, edge, is_noted };
@@ -154,11 +181,11 @@ impl Sessionized {
                 .map_err(|e| state_error(slice_end, &e))
         })
     }
+}
 
-    /// The event times of rows that were received.
-    fn times_of<'r>(&self, rows: &'r Rows) -> Result<&'r [i64], Error> {
-        times(rows.keys.get(self.plan.keys.len()..).unwrap_or_default())
-    }
+/// The event times of rows: they lie behind the key.
+fn times_of<'r>(plan: &Plan, columns: &'r [ArrayRef]) -> Result<&'r [i64], Error> {
+    times(columns.get(plan.keys.len()..).unwrap_or_default())
 }
 
 /// The first column as event times.

@@ -12,9 +12,10 @@ use std::sync::Arc;
 use super::windowed::{Windowed, state_error};
 use super::{Emission, Engine, Error, Operator};
 use crate::query::{FeatureQuery, Shape, Window};
-use crate::state::{self, AGGREGATE, StateKey, StateView};
+use crate::state::{self, AGGREGATE, KeyGroups, StateKey, StateView};
 use crate::time::Micros;
 use crate::window::{Layout, Pane};
+use crate::workers::Workers;
 
 /// What the state of an engine takes of the memory, in bytes and about.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -32,6 +33,7 @@ impl Engine {
     /// `state` shows what the last checkpoint left, for as long as the engine lives: the caller writes
     /// [`super::Output::state`] of an epoch before it applies the next one.
     pub fn resume(
+        workers: &Arc<Workers>,
         query: Arc<FeatureQuery>,
         emission: Emission,
         watermark: Micros,
@@ -43,13 +45,13 @@ impl Engine {
         // The operators take rows, not results: the first one that cannot be read ends the iteration.
         let mut failure = None;
         let rows = state.scan(&from)?.map_while(|row| row.map_err(|error| failure = Some(error)).ok());
-        let engine = Self::restore(query, emission, watermark, rows);
+        let engine = Self::restore_on(workers, query, emission, watermark, rows);
         if let Some(error) = failure {
             return Err(error.into());
         }
         let mut engine = engine?;
-        if let Operator::Windowed(_, windowed) = &mut engine.operator {
-            windowed.attach(state)?;
+        if let Operator::Derived(_, derived) = &mut engine.operator {
+            derived.attach(&state)?;
         }
         Ok(engine)
     }
@@ -57,8 +59,8 @@ impl Engine {
     /// What the state takes of the memory.
     pub fn memory(&self) -> Memory {
         match &self.operator {
-            Operator::Windowed(_, windowed) => windowed.memory(),
-            Operator::Sessionized(..) | Operator::Rolling(..) | Operator::Upserting(_) => Memory::default(),
+            Operator::Derived(_, derived) => derived.memory(),
+            Operator::Upserting(_) => Memory::default(),
         }
     }
 
@@ -67,8 +69,8 @@ impl Engine {
     /// [`super::Output::state`] is where [`Engine::resume`]'s `state` reads it; what changed since stays.
     pub fn evict(&mut self, bytes: usize) -> Result<(), Error> {
         match &mut self.operator {
-            Operator::Windowed(_, windowed) => windowed.evict(bytes),
-            Operator::Sessionized(..) | Operator::Rolling(..) | Operator::Upserting(_) => Ok(()),
+            Operator::Derived(_, derived) => derived.evict(bytes),
+            Operator::Upserting(_) => Ok(()),
         }
     }
 }
@@ -85,26 +87,30 @@ pub(crate) fn leaves_groups(query: &FeatureQuery) -> bool {
 
 impl Windowed {
     /// From here on groups may be left in the store; those that lie there and are not known are.
-    fn attach(&mut self, view: Arc<dyn StateView>) -> Result<(), Error> {
+    pub(super) fn leave_groups_in(
+        &mut self,
+        view: &Arc<dyn StateView>,
+        key_groups: KeyGroups,
+    ) -> Result<(), Error> {
         if self.shared.is_some() {
             return Ok(());
         }
-        for slice_end in state::view::slices(&*view, AGGREGATE)? {
+        for slice_end in state::view::slices(&**view, AGGREGATE)? {
             if let btree_map::Entry::Vacant(place) = self.panes.entry(slice_end) {
                 place.insert(Pane::cold(&self.plan.key_schema)?);
             }
         }
-        self.view = Some(view);
+        self.view = Some((Arc::clone(view), key_groups));
         Ok(())
     }
 
-    fn memory(&self) -> Memory {
+    pub(super) fn taken(&self) -> Memory {
         let panes = self.panes.values().map(Pane::bytes).sum();
         let shared = self.shared.as_ref().map_or(0, |shared| shared.bytes(&self.panes));
         Memory { bytes: panes + shared, evictable: if self.view.is_some() { panes } else { 0 } }
     }
 
-    fn evict(&mut self, bytes: usize) -> Result<(), Error> {
+    pub(super) fn let_go(&mut self, bytes: usize) -> Result<(), Error> {
         if self.view.is_none() {
             return Ok(());
         }

@@ -21,7 +21,7 @@ mod rolling;
 mod sessions;
 mod windows;
 
-use drive::{PLAIN, Treatment, run};
+use drive::{PLAIN, Treatment, run, stores};
 
 const SECOND: i64 = 1_000_000;
 const SIZE: i64 = 10 * SECOND;
@@ -207,12 +207,25 @@ fn assert_same_rows(one: &Output, other: &Output) {
         (one.watermark, one.closed_to, &one.cursor),
         (other.watermark, other.closed_to, &other.cursor)
     );
-    assert_eq!(one.rows.len(), other.rows.len());
-    for (one, other) in one.rows.iter().zip(&other.rows) {
-        assert_eq!(one.keys, other.keys);
-        assert_eq!(one.event_times, other.event_times);
-        assert_eq!(one.features, other.features);
-    }
+    assert_eq!((one.nulled, one.lost), (other.nulled, other.lost));
+    assert_eq!(addresses(one), addresses(other));
+    assert_eq!(features(one), features(other));
+}
+
+/// Event time, key, operation and revision of every row.
+fn addresses(output: &Output) -> Vec<(Micros, &[u8], Op, bool)> {
+    let rows = output.rows.iter().flat_map(|e| (0..e.keys.len()).map(move |row| (e, row)));
+    rows.map(|(e, row)| (e.event_times[row], e.keys[row].as_slice(), e.ops[row], e.first[row])).collect()
+}
+
+/// The columns of all rows, whatever the batches that they come in.
+fn features(output: &Output) -> Vec<ArrayRef> {
+    let columns = output.rows.first().map_or(0, |e| e.features.num_columns());
+    let column = |at: usize| {
+        let parts: Vec<&dyn Array> = output.rows.iter().map(|e| e.features.column(at).as_ref()).collect();
+        arrow::compute::concat(&parts).unwrap()
+    };
+    (0..columns).map(column).collect()
 }
 
 proptest! {
@@ -300,6 +313,36 @@ proptest! {
         prop_assert_eq!(plain.len(), spilled.len());
         for ((one, _), (other, _)) in plain.iter().zip(&spilled) {
             assert_same(one, other);
+        }
+    }
+
+    /// How many threads compute changes nothing, nor does a restart with more or fewer of them: not the rows, not what
+    /// becomes of a record, not where a large close stops, not what lies in the store. Nor which groups are in memory.
+    #[test]
+    fn threads_do_not_matter(
+        epochs in epochs(), max_rows in prop_oneof![1_usize..20, Just(usize::MAX)], threads in 1_u32..,
+        restarts in any::<u64>(), checkpoints in any::<u64>(), chunk in 1_usize..20,
+        budgets in prop::collection::vec(prop_oneof![2 => Just(0), 2 => 0_usize..20_000, 3 => Just(usize::MAX)], 8),
+        window in prop::sample::select(vec![TUMBLE, TUMBLE, HOP, HOP, CUMULATE, SESSION, SESSION]),
+        lateness in prop_oneof![Just(0), 1_i64..20], on_update in any::<bool>(),
+    ) {
+        let emission = Emission { allowed_lateness: Span(lateness * SECOND), on_update };
+        let checkpoint = |n| checkpoints >> (n % 64) & 1 == 1;
+        let restart = |n| restarts >> (n % 64) & 1 == 1;
+        let spill = |n: usize| budgets[n % budgets.len()];
+        let how = Treatment { max_rows, chunk, checkpoint: &checkpoint, window, emission, ..PLAIN };
+        let one = run(&epochs, &how);
+        let several = run(&epochs, &Treatment { threads, restart: &restart, spill: &spill, ..how });
+        prop_assert_eq!(one.len(), several.len());
+        for ((one, _), (several, _)) in one.iter().zip(&several) {
+            assert_same_rows(one, several);
+        }
+        let (one, several) = (stores(one.iter().map(|(o, _)| o)), stores(several.iter().map(|(o, _)| o)));
+        for (step, (one, several)) in one.iter().zip(&several).enumerate() {
+            let other = several.iter().filter(|(key, value)| one.get(key) != Some(value));
+            prop_assert_eq!(one.keys().collect::<Vec<_>>(), several.keys().collect::<Vec<_>>(), "step {}", step);
+            let other: Vec<_> = other.map(|(key, value)| (key, one.get(key), value)).collect();
+            prop_assert_eq!(other, [], "step {}", step);
         }
     }
 

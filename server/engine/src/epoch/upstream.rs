@@ -11,8 +11,9 @@ mod branch;
 use std::sync::Arc;
 
 use self::branch::Branch;
+pub(super) use self::branch::Way;
 use super::records::{Rows, Verdicts};
-use super::{Error, Input, Output};
+use super::{Error, Input, Output, SourceBatch};
 use crate::query::{FeatureQuery, Shape};
 use crate::state::{JOIN, StateChange, StateRow};
 use crate::time::{Micros, Span};
@@ -97,20 +98,39 @@ impl Upstream {
         output: &mut Output,
         sink: Sink<'_>,
     ) -> Result<Micros, Error> {
-        let before = self.watermark;
         for batch in input.batches {
-            let Some(source) = self.query.sources.get(usize::from(batch.source)) else {
-                return Err(Error::Contract(format!("there is no source {}", batch.source)));
-            };
-            if batch.rows.num_columns() != source.columns.len()
-                || batch.rows.num_rows() != batch.offsets.len()
-            {
-                return Err(Error::Contract(format!("a batch of '{}' with other columns", source.stream)));
-            }
+            self.check(batch)?;
             let mut verdicts = Verdicts::new(batch);
-            self.root.take(batch.source, Rows::new(&batch.rows), &mut verdicts, before, sink)?;
-            output.record(batch.source, verdicts);
+            self.root.take(batch.source, Rows::new(&batch.rows), &mut verdicts, self.watermark, sink)?;
+            output.record(batch.source, verdicts.judged());
         }
+        self.bring(input, sink)
+    }
+
+    fn check(&self, batch: &SourceBatch) -> Result<(), Error> {
+        let Some(source) = self.query.sources.get(usize::from(batch.source)) else {
+            return Err(Error::Contract(format!("there is no source {}", batch.source)));
+        };
+        if batch.rows.num_columns() != source.columns.len() || batch.rows.num_rows() != batch.offsets.len() {
+            return Err(Error::Contract(format!("a batch of '{}' with other columns", source.stream)));
+        }
+        Ok(())
+    }
+
+    /// The way of each batch, if no join is on it: stages, and nothing that a batch before it changes. `None`: there
+    /// is a join, for which batches come one after the other.
+    pub(super) fn ways(&self, batches: &[SourceBatch]) -> Result<Option<Vec<Way>>, Error> {
+        if self.root.has_joins() {
+            return Ok(None);
+        }
+        let way = |batch: &SourceBatch| self.check(batch).map(|()| self.root.way(batch.source));
+        batches.iter().map(way).collect()
+    }
+
+    /// Takes to `sink` what the watermark brings, after the records of the epoch. Returns the watermark that the
+    /// epoch reaches.
+    pub(super) fn bring(&mut self, input: &Input<'_>, sink: Sink<'_>) -> Result<Micros, Error> {
+        let before = self.watermark;
         let mut reached = before.max(self.ahead(input.watermark));
         self.root.give_up(before, reached, sink)?;
         // What comes out of one join may wait in another one.

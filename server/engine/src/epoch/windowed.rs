@@ -9,30 +9,33 @@ use std::sync::Arc;
 use arrow::array::ArrayRef;
 
 use super::intake::by_slice;
+use super::keyed::Keyed;
+use super::lanes::{Cut, Horizon, Lane};
 use super::plan::Plan;
 use super::records::{Rows, Verdicts};
 use super::revise::{Owed, Touches};
-use super::upstream::Upstream;
-use super::{Emission, Error, Input, Output, checkpoint, stage};
+use super::{CloseCursor, Emission, Error, Memory, Output, checkpoint, stage};
 use crate::query::FeatureQuery;
-use crate::state::{StateRow, StateView};
+use crate::state::{KeyGroups, StateRow, StateView, codec};
 use crate::time::Micros;
-use crate::window::{Pane, Shared, Stored};
+use crate::window::{Ordered, Pane, Shared, Stored};
 
 /// The operator and its state.
 pub(super) struct Windowed {
-    pub(super) plan: Plan,
+    pub(super) plan: Arc<Plan>,
     pub(super) emission: Emission,
     /// By the end of their slice.
     pub(super) panes: BTreeMap<Micros, Pane>,
     /// What windows that share slices need besides; nothing where a slice is a window.
     pub(super) shared: Option<Shared>,
-    /// The watermark that the previous epoch committed: it judges lateness.
+    /// The watermark that the previous epoch committed, from [`Lane::advance`] on that of this one.
     pub(super) watermark: Micros,
     /// Windows up to here are closed; not known before the first epoch.
     pub(super) closed: Option<Micros>,
-    /// Keys of the window that is being closed, in order.
-    pub(super) closing: Option<(Micros, Vec<Vec<u8>>)>,
+    /// Where the previous epoch left a large close.
+    pub(super) left: Option<CloseCursor>,
+    /// Keys of windows that are being closed, in order, where it takes time to find them.
+    pub(super) closing: BTreeMap<Micros, Vec<Vec<u8>>>,
     /// Keys that get a row when a window closes, besides those that its slices name.
     pub(super) owed: Owed,
     /// What this epoch's records touched.
@@ -40,101 +43,151 @@ pub(super) struct Windowed {
     /// Slices (operator, end) that are gone, but whose entries still lie in the store: until the next
     /// checkpoint.
     pub(super) dropped: BTreeSet<(u16, Micros)>,
-    /// Where groups may lie that are not in memory.
-    pub(super) view: Option<Arc<dyn StateView>>,
+    /// Where groups may lie that are not in memory, and the key groups that they are of.
+    pub(super) view: Option<(Arc<dyn StateView>, KeyGroups)>,
+    /// Rows of windows that are being closed, some of which lay in the store alone.
+    pub(super) recalled: BTreeMap<Micros, Ordered>,
 }
 
-impl Windowed {
-    pub(super) fn restore(
-        query: Arc<FeatureQuery>,
+impl Lane for Windowed {
+    type Plan = Plan;
+
+    fn plan(query: Arc<FeatureQuery>, emission: Emission) -> Result<Plan, Error> {
+        Plan::new(query, emission.on_update)
+    }
+
+    fn key_columns(plan: &Plan) -> usize {
+        plan.keys.len()
+    }
+
+    fn restore(
+        plan: &Arc<Plan>,
         emission: Emission,
         watermark: Micros,
-        rows: impl Iterator<Item = StateRow>,
+        rows: &mut dyn Iterator<Item = StateRow>,
     ) -> Result<Self, Error> {
-        let plan = Plan::new(query, emission.on_update)?;
-        let restored = checkpoint::restore(&plan, rows)?;
+        let restored = checkpoint::restore(plan, rows)?;
         Ok(Self {
             shared: plan.layout.is_shared().then(|| Shared::of(&restored.panes)),
-            plan,
+            plan: Arc::clone(plan),
             emission,
             panes: restored.panes,
             watermark,
             closed: None,
-            closing: None,
+            left: None,
+            closing: BTreeMap::new(),
             owed: restored.owed,
             touched: Touches::default(),
             dropped: BTreeSet::new(),
             view: None,
+            recalled: BTreeMap::new(),
         })
     }
 
-    pub(super) fn apply(&mut self, input: &Input<'_>, upstream: &mut Upstream) -> Result<Output, Error> {
-        let mut output = Output::new(self.plan.query.sources.len());
-        let mut cursor = input.cursor.clone();
-        self.begin(cursor.as_ref())?;
-        if cursor.is_some() && input.batches.iter().any(|b| b.rows.num_rows() > 0) {
-            // Records may come into the window that is being closed: its rows come first. (A pipeline
-            // gives no records while a close goes on.)
-            self.close(cursor.take().as_ref(), usize::MAX, &mut output)?;
-        }
-        let reached = upstream.take(input, &mut output, &mut |rows, verdicts| self.absorb(rows, verdicts))?;
-        self.revise(&mut output)?;
-        let mut watermark = self.watermark.max(reached);
-        if input.finished
-            && let Some((last, _)) = self.panes.last_key_value()
-        {
-            watermark = watermark.max(self.plan.layout.last_end(*last));
-        }
-        self.watermark = watermark;
-        output.watermark = watermark;
-        self.close(cursor.as_ref(), input.max_rows.max(1), &mut output)?;
-        self.update_rows(&mut output)?;
-        self.retire();
-        if input.checkpoint {
-            self.checkpoint(&mut output)?;
-        }
-        output.sort()?;
-        Ok(output)
-    }
-
-    /// Open windows, and groups in them that are in memory.
-    pub(super) fn open(&self) -> (usize, usize) {
-        (self.panes.len(), self.panes.values().map(|p| p.groups.len()).sum())
-    }
-
-    /// Takes rows of the input into the accumulators.
-    fn absorb(&mut self, mut rows: Rows, verdicts: &mut Verdicts<'_>) -> Result<(), Error> {
-        self.plan.assign(&mut rows, verdicts)?;
-        stage::on_records(&self.plan.shape.within, &mut rows, verdicts)?;
-        self.plan.key(&mut rows, verdicts)?;
-        self.judge(&mut rows, verdicts)?;
-        let Some(arguments) = self.plan.arguments(&mut rows, verdicts)? else { return Ok(()) };
-        // Arguments lie behind the key, and the event time behind those of the query.
-        let (keys, time) = rows.keys.split_at_checked(self.plan.keys.len()).unwrap_or((&rows.keys, &[]));
-        let columns = [keys, &arguments, time].concat();
-        let slice = self.plan.layout.slice();
-        by_slice(&rows.starts, &columns, &mut |start, columns, rows| {
-            self.update_slice(Micros(start) + slice, columns, rows)
-        })?;
+    fn key(
+        plan: &Plan,
+        horizon: Horizon,
+        mut rows: Rows,
+        verdicts: &mut Verdicts<'_>,
+    ) -> Result<Option<Keyed>, Error> {
+        plan.assign(&mut rows, verdicts)?;
+        stage::on_records(&plan.shape.within, &mut rows, verdicts)?;
+        plan.key(&mut rows, verdicts)?;
+        judge(plan, horizon, &mut rows, verdicts)?;
+        let Some(arguments) = plan.arguments(&mut rows, verdicts)? else { return Ok(None) };
         verdicts.counts.applied += rows.len() as u64;
+        // Arguments lie behind the key, and the event time behind those of the query.
+        let (keys, time) = rows.keys.split_at_checked(plan.keys.len()).unwrap_or((&rows.keys, &[]));
+        let columns = [keys, &arguments, time].concat();
+        Ok(Some(Keyed { starts: rows.starts, columns, doubtful: Vec::new() }))
+    }
+
+    fn begin(&mut self, cursor: Option<&CloseCursor>) -> Result<(), Error> {
+        self.left = cursor.cloned();
+        self.know_closed()
+    }
+
+    fn finish(&mut self, output: &mut Output) -> Result<(), Error> {
+        self.close_to(None, output)
+    }
+
+    fn take(&mut self, rows: Keyed) -> Result<(), Error> {
+        self.closing.clear();
+        let slice = self.plan.layout.slice();
+        by_slice(&rows.starts, &rows.columns, &mut |start, columns, rows| {
+            self.update_slice(Micros(start) + slice, columns, rows)
+        })
+    }
+
+    fn settle(&mut self, output: &mut Output) -> Result<(), Error> {
+        self.revise(output)
+    }
+
+    fn last_end(&self) -> Option<Micros> {
+        self.panes.last_key_value().map(|(last, _)| self.plan.layout.last_end(*last))
+    }
+
+    fn advance(&mut self, watermark: Micros) -> Result<(), Error> {
+        self.watermark = watermark;
         Ok(())
     }
 
-    /// Lets records go that no window takes any more.
-    fn judge(&self, rows: &mut Rows, verdicts: &mut Verdicts<'_>) -> Result<(), Error> {
-        let layout = self.plan.layout;
-        let late = |start: i64| {
-            let last = layout.last_end(Micros(start) + layout.slice());
-            last + self.emission.allowed_lateness <= self.watermark
-        };
-        // Where the earliest is not late, none is.
-        if rows.starts.iter().min().is_some_and(|s| late(*s)) {
-            let starts = rows.starts.clone();
-            rows.remove(|row| starts.get(row).is_some_and(|s| late(*s)), |at| verdicts.late(at))?;
-        }
-        Ok(())
+    fn due_at_most(&self, enough: usize) -> usize {
+        self.count_due(enough)
     }
 
+    fn due(&mut self, limit: usize) -> Result<Vec<CloseCursor>, Error> {
+        self.find_due(limit)
+    }
+
+    fn close(&mut self, cut: Option<&Cut>, output: &mut Output) -> Result<(), Error> {
+        self.close_to(cut, output)
+    }
+
+    fn conclude(&mut self, checkpoint: bool, output: &mut Output) -> Result<(), Error> {
+        self.update_rows(output)?;
+        self.retire();
+        if checkpoint { self.checkpoint(output) } else { Ok(()) }
+    }
+
+    fn attach(&mut self, view: &Arc<dyn StateView>, key_groups: KeyGroups) -> Result<(), Error> {
+        self.leave_groups_in(view, key_groups)
+    }
+
+    fn memory(&self) -> Memory {
+        self.taken()
+    }
+
+    fn evict(&mut self, bytes: usize) -> Result<(), Error> {
+        self.let_go(bytes)
+    }
+
+    fn slices(&self) -> Vec<Micros> {
+        self.panes.keys().copied().collect()
+    }
+
+    /// Those in memory.
+    fn keys(&self) -> usize {
+        self.panes.values().map(|p| p.groups.len()).sum()
+    }
+}
+
+/// Lets records go that no window takes any more.
+fn judge(plan: &Plan, horizon: Horizon, rows: &mut Rows, verdicts: &mut Verdicts<'_>) -> Result<(), Error> {
+    let layout = plan.layout;
+    let late = |start: i64| {
+        let last = layout.last_end(Micros(start) + layout.slice());
+        last + horizon.allowed_lateness <= horizon.watermark
+    };
+    // Where the earliest is not late, none is.
+    if rows.starts.iter().min().is_some_and(|s| late(*s)) {
+        let starts = rows.starts.clone();
+        rows.remove(|row| starts.get(row).is_some_and(|s| late(*s)), |at| verdicts.late(at))?;
+    }
+    Ok(())
+}
+
+impl Windowed {
     /// Takes rows into the pane of their slice: the columns of the key, then those of the functions.
     fn update_slice(&mut self, slice_end: Micros, columns: &[ArrayRef], rows: usize) -> Result<(), Error> {
         let pane = match self.panes.entry(slice_end) {
@@ -143,7 +196,7 @@ impl Windowed {
         };
         let known = pane.groups.len() as u32;
         let (keys, arguments) = columns.split_at_checked(self.plan.keys.len()).unwrap_or((columns, &[]));
-        let stored = self.view.as_deref().map(|view| Stored { view, slice_end, state: &self.plan.state });
+        let stored = stored(self.view.as_ref(), &self.plan.state, slice_end);
         pane.update(&self.plan.functions, keys, arguments, rows, stored)
             .map_err(|e| state_error(slice_end, &e))?;
         if let Some(shared) = &mut self.shared {
@@ -157,6 +210,15 @@ impl Windowed {
         }
         Ok(())
     }
+}
+
+/// Where the groups of a slice lie that are not in memory.
+pub(super) fn stored<'v>(
+    view: Option<&'v (Arc<dyn StateView>, KeyGroups)>,
+    state: &'v [codec::Column],
+    slice_end: Micros,
+) -> Option<Stored<'v>> {
+    view.map(|(view, key_groups)| Stored { view: &**view, key_groups: *key_groups, slice_end, state })
 }
 
 pub(super) fn state_error(window_end: Micros, error: &dyn std::error::Error) -> Error {

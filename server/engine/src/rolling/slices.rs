@@ -111,11 +111,6 @@ impl Slices {
     pub(crate) fn pop_before(&mut self, end: Micros) -> Option<(Micros, Slice)> {
         self.slices.first_entry().filter(|first| *first.key() < end).map(|first| first.remove_entry())
     }
-
-    /// Number of slices.
-    pub(crate) fn len(&self) -> usize {
-        self.slices.len()
-    }
 }
 
 impl Slice {

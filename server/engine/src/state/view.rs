@@ -3,8 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-use super::{StateKey, StateRow};
-use crate::key::KEY_GROUPS;
+use super::{KeyGroups, StateKey, StateRow};
 use crate::time::Micros;
 
 /// Entries in the order of the store.
@@ -48,16 +47,18 @@ pub(crate) fn slices(view: &dyn StateView, operator: u16) -> Result<Vec<Micros>,
     }
 }
 
-/// The entries of one slice in the order of their keys: the store has them by key group first.
+/// The entries of one slice, of keys in some key groups, in the order of their keys: the store has them by key group first.
 pub(crate) struct ByKey<'v> {
     operator: u16,
     slice_end: Micros,
+    /// The first key group.
+    first: usize,
     key_groups: Vec<Entries<'v>>,
     /// The next entry of each key group that has one.
     heads: BinaryHeap<Reverse<Head>>,
 }
 
-/// Key, key group, value: no key is in two groups, so values are never compared.
+/// Key, which of the key groups, value: no key is in two groups, so values are never compared.
 type Head = (Vec<u8>, usize, Vec<u8>);
 
 impl<'v> ByKey<'v> {
@@ -66,14 +67,16 @@ impl<'v> ByKey<'v> {
         view: &'v dyn StateView,
         operator: u16,
         slice_end: Micros,
+        key_groups: KeyGroups,
         after: Option<&[u8]>,
     ) -> Result<Self, Unreadable> {
         // The least key that is greater than another one is that one and a zero.
         let key = after.map_or_else(Vec::new, |after| [after, &[0]].concat());
-        let groups = (0..KEY_GROUPS as u8)
+        let groups = (key_groups.first..=key_groups.last)
             .map(|key_group| view.scan(&StateKey { operator, slice_end, key_group, key: key.clone() }));
+        let (first, heads) = (usize::from(key_groups.first), BinaryHeap::new());
         let key_groups = groups.collect::<Result<Vec<_>, _>>()?;
-        let mut entries = Self { operator, slice_end, key_groups, heads: BinaryHeap::new() };
+        let mut entries = Self { operator, slice_end, first, key_groups, heads };
         for group in 0..entries.key_groups.len() {
             entries.advance(group)?;
         }
@@ -85,7 +88,8 @@ impl<'v> ByKey<'v> {
             return Ok(());
         };
         let StateKey { operator, slice_end, key_group, key } = row.key;
-        if (operator, slice_end, usize::from(key_group)) == (self.operator, self.slice_end, group) {
+        let is_of = (operator, slice_end) == (self.operator, self.slice_end);
+        if is_of && usize::from(key_group) == self.first + group {
             self.heads.push(Reverse((key, group, row.value)));
         }
         Ok(())
@@ -177,7 +181,7 @@ pub(crate) mod tests {
         put(0, i64::MAX, b"last");
         put(1, 10, b"another operator's");
         let read = |slice_end, after: Option<&[u8]>| {
-            let mut entries = ByKey::new(&stored, 0, Micros(slice_end), after).unwrap();
+            let mut entries = ByKey::new(&stored, 0, Micros(slice_end), KeyGroups::ALL, after).unwrap();
             let mut found = Vec::new();
             while let Some(next) = entries.peek().map(<[u8]>::to_vec) {
                 let (key, value) = entries.next().unwrap().unwrap();
@@ -189,6 +193,15 @@ pub(crate) mod tests {
         let mut sorted = keys.clone();
         sorted.sort();
         assert_eq!(read(10, None), sorted);
+        for share in 0..3 {
+            let groups = KeyGroups::share(share, 3);
+            let mut entries = ByKey::new(&stored, 0, Micros(10), groups, None).unwrap();
+            let mut of_share = sorted.iter().filter(|key| groups.contains(key_group(key)));
+            while let Some((key, _)) = entries.next().unwrap() {
+                assert_eq!(Some(&key), of_share.next());
+            }
+            assert_eq!(of_share.next(), None);
+        }
         assert_eq!(read(10, Some(&sorted[50])), sorted[51..]);
         assert_eq!(read(10, Some(b"~")), Vec::<Vec<u8>>::new());
         assert_eq!(read(7, None), Vec::<Vec<u8>>::new());

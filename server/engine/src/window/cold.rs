@@ -11,13 +11,15 @@ use datafusion::error::DataFusionError;
 use super::{Aggregates, Error, Pane};
 use crate::key;
 use crate::state::view::ByKey;
-use crate::state::{AGGREGATE, Function, StateView, codec};
+use crate::state::{AGGREGATE, Function, KeyGroups, StateView, codec};
 use crate::time::Micros;
 
 /// Where the cold groups of a pane lie.
 #[derive(Clone, Copy)]
 pub(crate) struct Stored<'v> {
     pub(crate) view: &'v dyn StateView,
+    /// Others are not read.
+    pub(crate) key_groups: KeyGroups,
     pub(crate) slice_end: Micros,
     /// State columns of all functions in order.
     pub(crate) state: &'v [codec::Column],
@@ -35,8 +37,6 @@ pub(crate) struct Ordered {
     pub(crate) keys: Vec<Vec<u8>>,
     /// State columns of all functions in order.
     pub(crate) states: Vec<ArrayRef>,
-    /// No group comes after these.
-    pub(crate) is_last: bool,
 }
 
 impl Values {
@@ -67,7 +67,7 @@ impl Pane {
         rows: usize,
         stored: Stored<'_>,
     ) -> Result<usize, Error> {
-        let Stored { view, slice_end, state } = stored;
+        let Stored { view, slice_end, state, .. } = stored;
         let (known, mut values) = (self.groups.len(), Values::default());
         let recalled = self.groups.intern_stored(keys, rows, &mut self.numbers, &mut |wanted| {
             let mut found = Vec::new();
@@ -119,19 +119,19 @@ impl Pane {
         limit: usize,
         stored: Stored<'_>,
     ) -> Result<Ordered, Error> {
-        let Stored { view, slice_end, state } = stored;
+        let Stored { view, key_groups, slice_end, state } = stored;
         let order = self.groups.order();
         let from = after.map_or(0, |after| order.partition_point(|g| self.groups.key(*g) <= after));
         let mut live = order.get(from..).unwrap_or_default().iter().copied().peekable();
-        let mut entries = ByKey::new(view, AGGREGATE, slice_end, after)?;
+        let mut entries = ByKey::new(view, AGGREGATE, slice_end, key_groups, after)?;
         let (mut keys, mut values) = (Vec::new(), Values::default());
         // Of each key the column that its state is taken from (0: in memory, 1: cold), and the row there.
         let (mut places, mut taken): (Vec<(usize, usize)>, Vec<u32>) = (Vec::new(), Vec::new());
-        let is_last = loop {
+        loop {
             let group = live.peek().map(|group| self.groups.key(*group));
             let is_live = match (group, entries.peek()) {
-                (None, None) => break true,
-                _ if keys.len() >= limit => break false,
+                (None, None) => break,
+                _ if keys.len() >= limit => break,
                 (None, Some(_)) => false,
                 (Some(_), None) => true,
                 // What lies in the store of a group that is in memory is as old as the checkpoint.
@@ -152,10 +152,10 @@ impl Pane {
                 values.push(&value);
                 keys.push(key);
             }
-        };
+        }
         let cold = values.decode(state)?;
         if taken.is_empty() {
-            return Ok(Ordered { keys, states: cold, is_last });
+            return Ok(Ordered { keys, states: cold });
         }
         let taken = UInt32Array::from(taken);
         let mut states = Vec::with_capacity(cold.len());
@@ -167,7 +167,7 @@ impl Pane {
                 _ => arrow::compute::interleave(&parts, &places).map_err(DataFusionError::from)?,
             });
         }
-        Ok(Ordered { keys, states, is_last })
+        Ok(Ordered { keys, states })
     }
 
     /// Bytes in memory.

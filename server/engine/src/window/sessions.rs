@@ -44,7 +44,7 @@ pub(crate) struct Sessions {
     directory: Directory,
     /// Slices of which nothing is left, but entries lie in the store: until the next checkpoint.
     dropped: BTreeSet<Micros>,
-    /// Keys that may have a long session: until the next checkpoint.
+    /// Keys with so many stretches that they may have a long session: all of them, at every checkpoint.
     long: BTreeSet<Vec<u8>>,
 }
 
@@ -221,14 +221,23 @@ impl Sessions {
     /// last become one, in the slice of its last event; what comes into the slices before it meanwhile lies
     /// beside it, in the same session, until the next checkpoint.
     pub(crate) fn fold(&mut self, functions: &[Function]) -> Result<(), Error> {
+        let mut long = std::mem::take(&mut self.long);
+        self.fold_those(functions, &long)?;
+        // What are several sessions now may become one before another stretch begins.
+        long.retain(|key| self.held(key).len() > LONG);
+        self.long = long;
+        Ok(())
+    }
+
+    fn fold_those(&mut self, functions: &[Function], keys: &BTreeSet<Vec<u8>>) -> Result<(), Error> {
         let mut folded: Vec<(Vec<u8>, Session)> = Vec::new();
-        for key in std::mem::take(&mut self.long) {
-            let mut to = self.held(&key).last().map(|held| held.slice_end);
-            while let Some(session) = to.and_then(|to| self.find(&key, to)) {
+        for key in keys {
+            let mut to = self.held(key).last().map(|held| held.slice_end);
+            while let Some(session) = to.and_then(|to| self.find(key, to)) {
                 let before =
-                    self.directory.within(&key, Micros::MIN, Micros(session.from.0.saturating_sub(1)));
+                    self.directory.within(key, Micros::MIN, Micros(session.from.0.saturating_sub(1)));
                 to = before.last().map(|held| held.slice_end);
-                if let Some(all_but_last) = self.all_but_last(&key, session) {
+                if let Some(all_but_last) = self.all_but_last(key, session) {
                     folded.push((key.clone(), all_but_last));
                 }
             }

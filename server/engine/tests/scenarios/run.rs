@@ -15,6 +15,7 @@ use millpond_engine::sql::{self, Table};
 use millpond_engine::state::{StateChange, StateKey, StateRow};
 use millpond_engine::time::{Micros, Span};
 use millpond_engine::watermark::{self, PartitionTime};
+use millpond_engine::workers::Workers;
 
 use super::parse::{Happening, Scenario, Setting, instant, normal, types, written};
 
@@ -68,6 +69,8 @@ pub struct Manner {
     pub restarts: bool,
     /// A checkpoint is taken in every epoch of this many.
     pub checkpoints: usize,
+    /// How many threads the engine that is made before an epoch computes on.
+    pub threads: fn(usize) -> usize,
 }
 
 pub fn run(scenario: &Scenario, manner: Manner) -> Result<(), String> {
@@ -75,12 +78,12 @@ pub fn run(scenario: &Scenario, manner: Manner) -> Result<(), String> {
     let schema = schema(setting)?;
     let definition = definition(setting, &schema)?;
     let mut store = Store::default();
-    let mut engine = restore(&definition, &store)?;
+    let mut engine = restore(&definition, &store, (manner.threads)(0))?;
     let mut partitions = vec![PartitionTime::default(); setting.partitions as usize];
     let mut texts: BTreeMap<RecordId, String> = BTreeMap::new();
     for (number, epoch) in scenario.epochs.iter().enumerate() {
         if manner.restarts || epoch.restart {
-            engine = restore(&definition, &store)?;
+            engine = restore(&definition, &store, (manner.threads)(number))?;
         }
         let (mut clock, mut finished, mut columns) =
             (None, false, vec![Vec::new(); setting.partitions as usize]);
@@ -148,19 +151,23 @@ impl Store {
             match change {
                 StateChange::Put(row) => drop(self.state.insert(row.key.clone(), row.value.clone())),
                 StateChange::Delete(key) => drop(self.state.remove(key)),
-                StateChange::DropSlice { operator, slice_end } => {
-                    self.state.retain(|k, _| (k.operator, k.slice_end) != (*operator, *slice_end));
+                StateChange::DropSlice { operator, slice_end, key_groups } => {
+                    let is_of = |k: &StateKey| (k.operator, k.slice_end) == (*operator, *slice_end);
+                    self.state.retain(|k, _| !is_of(k) || !key_groups.contains(k.key_group));
                 }
             }
         }
     }
 }
 
-fn restore(definition: &Definition, store: &Store) -> Result<Engine, String> {
+fn restore(definition: &Definition, store: &Store, threads: usize) -> Result<Engine, String> {
     let watermark = store.state_at.unwrap_or(Micros::MIN);
     let rows = store.state.iter().map(|(k, v)| StateRow { key: k.clone(), value: v.clone() });
     let mut engine = match definition {
-        Definition::Derived(query, emission) => Engine::restore(query.clone(), *emission, watermark, rows),
+        Definition::Derived(query, emission) => {
+            let workers = Arc::new(Workers::eager(threads));
+            Engine::restore_on(&workers, query.clone(), *emission, watermark, rows)
+        }
         Definition::Ingested(group) => Engine::ingest(group.clone(), watermark),
     }
     .map_err(|e| format!("  restore: {e}"))?;

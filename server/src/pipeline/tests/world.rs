@@ -8,6 +8,7 @@ use arrow::array::{Array, AsArray};
 use arrow::datatypes::{Float64Type, Int64Type, TimestampMicrosecondType};
 use millpond_engine::avro::{encode_row, frame};
 use millpond_engine::time::{Micros, Span};
+use millpond_engine::workers::Workers;
 use serde_json::json;
 use uuid::Uuid;
 
@@ -172,6 +173,8 @@ impl World {
             streams: &[Arc::new(self.stream.clone())],
             open_log,
             store: &self.store,
+            // Every epoch is divided, however small.
+            workers: &Arc::new(Workers::eager(2)),
             limits: self.limits,
             max_rows: self.max_rows,
             checkpoints: self.checkpoints.clone(),

@@ -6,10 +6,11 @@ use super::*;
 fn state_is_scanned_in_order_and_dropped_by_slice() {
     let fixture = Fixture::new();
     let store = fixture.open();
-    let row = |operator, end, key: &[u8]| StateRow {
-        key: StateKey { operator, slice_end: Micros(end), key_group: 1, key: key.to_vec() },
+    let row_of = |key_group, operator, end, key: &[u8]| StateRow {
+        key: StateKey { operator, slice_end: Micros(end), key_group, key: key.to_vec() },
         value: vec![1, 42],
     };
+    let row = |operator, end, key: &[u8]| row_of(1, operator, end, key);
     let rows = [row(0, 20, b"b"), row(0, -10, b"z"), row(1, 10, b"a"), row(0, 20, b"a"), row(0, 10, b"c")];
     let mut commit = epoch(1, &[]);
     commit.state = rows.iter().cloned().map(StateChange::Put).collect();
@@ -23,15 +24,28 @@ fn state_is_scanned_in_order_and_dropped_by_slice() {
 
     let mut commit = epoch(2, &[]);
     let again = row(0, 20, b"new");
+    let (operator, slice_end, key_groups) = (0, Micros(20), KeyGroups::ALL);
     commit.state =
-        vec![StateChange::DropSlice { operator: 0, slice_end: Micros(20) }, StateChange::Put(again.clone())];
+        vec![StateChange::DropSlice { operator, slice_end, key_groups }, StateChange::Put(again.clone())];
     store.commit(&commit).unwrap();
     assert_eq!(state(&store), [row(0, -10, b"z"), row(0, 10, b"c"), again.clone(), row(1, 10, b"a")]);
 
     let mut commit = epoch(3, &[]);
     commit.state = vec![StateChange::Delete(row(0, 10, b"c").key)];
     store.commit(&commit).unwrap();
-    assert_eq!(state(&store), [row(0, -10, b"z"), again, row(1, 10, b"a")]);
+    assert_eq!(state(&store), [row(0, -10, b"z"), again.clone(), row(1, 10, b"a")]);
+
+    // Of some key groups only.
+    let groups = [0, 1, 2, 62, 63].map(|key_group| row_of(key_group, 0, 30, b"k"));
+    let mut commit = epoch(4, &[]);
+    let key_groups = KeyGroups { first: 1, last: 62 };
+    commit.state = groups.iter().cloned().map(StateChange::Put).collect();
+    store.commit(&commit).unwrap();
+    let mut commit = epoch(5, &[]);
+    commit.state = vec![StateChange::DropSlice { operator: 0, slice_end: Micros(30), key_groups }];
+    store.commit(&commit).unwrap();
+    let [first, .., last] = groups;
+    assert_eq!(state(&store), [row(0, -10, b"z"), again, first, last, row(1, 10, b"a")]);
 }
 
 #[test]

@@ -154,7 +154,7 @@ impl Half {
     ) -> Result<(), Error> {
         let operator = self.operator;
         let dropped = self.dropped.drain(..);
-        gone.extend(dropped.map(|slice_end| StateChange::DropSlice { operator, slice_end }));
+        gone.extend(dropped.map(|slice_end| StateChange::drop_slice(operator, slice_end)));
         for place in 0..self.buffer.slices().len() {
             let unsaved = self.buffer.take_unsaved(place, watermark - self.reach);
             let Some(slice) = self.buffer.slices().get(place) else { continue };

@@ -38,7 +38,7 @@ impl Rolling {
     /// The durable copy of the records that came in since the last checkpoint, sorted by key.
     pub(super) fn checkpoint(&mut self, output: &mut Output) -> Result<(), Error> {
         for (operator, slice_end) in std::mem::take(&mut self.dropped) {
-            output.state.push(StateChange::DropSlice { operator, slice_end });
+            output.state.push(StateChange::drop_slice(operator, slice_end));
         }
         let places = Places::new(&self.slices);
         for (end, slice) in self.slices.iter() {
@@ -137,7 +137,7 @@ impl Rolling {
     }
 
     /// Reads stored entries, which come sorted by (operator, slice end, key group, key).
-    pub(super) fn load(&mut self, rows: impl Iterator<Item = StateRow>) -> Result<(), Error> {
+    pub(super) fn load(&mut self, rows: &mut dyn Iterator<Item = StateRow>) -> Result<(), Error> {
         let mut chunk: Vec<StateRow> = Vec::new();
         for row in rows {
             let slice_end = row.key.slice_end;

@@ -1,6 +1,6 @@
 //! Which rows come out of an epoch.
 
-use super::super::{CloseCursor, Output};
+use super::super::lanes::Cut;
 use super::Rolling;
 use crate::rolling::Keys;
 use crate::time::Micros;
@@ -30,7 +30,7 @@ pub(super) enum Kind {
 impl Rolling {
     /// Rows that this epoch's records bring about at once: revisions of what is out, with `on_update` all
     /// that they change. The others wait.
-    pub(super) fn touched(&mut self, due: &mut Vec<Due>) {
+    pub(super) fn touched(&mut self) {
         let mut fresh = std::mem::take(&mut self.fresh);
         fresh.sort_unstable();
         fresh.dedup();
@@ -66,18 +66,18 @@ impl Rolling {
             let all = key.times(from).take_while(|at| *at <= until);
             for at in all.chain(marks.iter().copied().take_while(|at| *at <= until)) {
                 let kind = if at < passed { Kind::Revision } else { Kind::Update };
-                due.push(Due { at, key: number, kind });
+                self.due.push(Due { at, key: number, kind });
             }
         }
         self.pending.add(waiting);
         for (number, at) in emptied {
-            due.push(Due { at, key: number, kind: Kind::Revision });
+            self.due.push(Due { at, key: number, kind: Kind::Revision });
             self.marks.set(&mut self.keys, number, at);
         }
     }
 
-    /// Rows that the watermark has passed, in the order of (instant, key) and at most so many.
-    pub(super) fn close(&mut self, limit: usize, due: &mut Vec<Due>, output: &mut Output) {
+    /// Finds the rows that the watermark has passed, in the order of (instant, key).
+    pub(super) fn collect_due(&mut self) {
         let horizon = self.watermark.0;
         let passed = self.pending.take_before(horizon);
         let mut closing: Vec<Due> =
@@ -97,22 +97,24 @@ impl Rolling {
         }
         sort(&mut closing, &self.keys);
         // What was left of the close before is earlier than all that has become due since.
-        let mut all = std::mem::take(&mut self.left);
-        all.append(&mut closing);
-        self.left = all.split_off(limit.min(all.len()));
+        self.left.append(&mut closing);
+    }
+
+    /// Lets these rows out, up to the cut.
+    pub(super) fn close_to(&mut self, cut: Option<&Cut>) {
+        let is_done = |row: &Due| {
+            let place = (Micros(row.at), self.keys.bytes(row.key));
+            cut.is_none_or(|cut| place <= (cut.done.window_end, cut.done.key.as_slice()))
+        };
+        let left = self.left.split_off(self.left.partition_point(is_done));
+        let mut done = std::mem::replace(&mut self.left, left);
         if self.emission.allowed_lateness.0 > 0 {
-            for row in all.iter().filter(|row| row.kind == Kind::Emptied) {
+            for row in done.iter().filter(|row| row.kind == Kind::Emptied) {
                 self.marks.set(&mut self.keys, row.key, row.at);
             }
         }
-        (output.cursor, output.closed_to) = match all.last().filter(|_| !self.left.is_empty()) {
-            Some(last) => {
-                let key = self.keys.bytes(last.key).to_vec();
-                (Some(CloseCursor { window_end: Micros(last.at), key }), Micros(last.at))
-            }
-            None => (None, self.watermark),
-        };
-        due.append(&mut all);
+        self.due.append(&mut done);
+        self.reached = cut.map_or(self.watermark, |cut| cut.next);
     }
 }
 

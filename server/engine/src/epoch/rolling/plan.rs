@@ -20,7 +20,7 @@ use crate::state::{self, Function, STANDING, codec};
 use crate::time::Span;
 
 /// The query with its frames, keys and columns taken apart.
-pub(super) struct Plan {
+pub(in crate::epoch) struct Plan {
     pub(super) query: Arc<FeatureQuery>,
     pub(super) shape: query::Rolling,
     /// Type and name of each key column, as in the output; never a dictionary.

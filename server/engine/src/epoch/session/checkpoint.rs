@@ -15,7 +15,7 @@ use crate::window::{Sessions, Stretches};
 const RESTORE_CHUNK: usize = 1 << 16;
 
 /// Reads stored entries.
-pub(super) fn restore(plan: &Plan, rows: impl Iterator<Item = StateRow>) -> Result<Sessions, Error> {
+pub(super) fn restore(plan: &Plan, rows: &mut dyn Iterator<Item = StateRow>) -> Result<Sessions, Error> {
     let mut sessions = Sessions::new(plan.layout.slice());
     let mut chunk: Vec<StateRow> = Vec::new();
     for row in rows {
@@ -48,7 +48,7 @@ impl Sessionized {
     pub(super) fn checkpoint(&mut self, output: &mut Output) -> Result<(), Error> {
         self.sessions.fold(&self.plan.functions).map_err(|e| state_error(self.watermark, &e))?;
         let dropped = self.sessions.take_dropped().into_iter();
-        let dropped = dropped.map(|slice_end| StateChange::DropSlice { operator: AGGREGATE, slice_end });
+        let dropped = dropped.map(|slice_end| StateChange::drop_slice(AGGREGATE, slice_end));
         output.state.extend(dropped);
         let mut changes: Vec<(Micros, Vec<u32>)> = Vec::new();
         for (slice_end, slice) in &mut self.sessions.slices {

@@ -1,6 +1,7 @@
 //! Closing sessions: the rows that come out when the watermark passes their end.
 
 use super::super::emit::{Bounds, Due, Kind};
+use super::super::lanes::Cut;
 use super::super::windowed::state_error;
 use super::super::{CloseCursor, Error, Output};
 use super::Sessionized;
@@ -9,7 +10,7 @@ use crate::window::{Said, Session};
 
 impl Sessionized {
     /// What the first epoch after a restart needs to know: which of the sessions are closed.
-    pub(super) fn begin(&mut self, cursor: Option<&CloseCursor>) {
+    pub(super) fn know_closed(&mut self, cursor: Option<&CloseCursor>) {
         if self.entered.is_some() {
             return;
         }
@@ -36,8 +37,8 @@ impl Sessionized {
         }
     }
 
-    /// Closes what the watermark has passed, in the order (end, encoded key), at most `budget` keys.
-    pub(super) fn close(&mut self, budget: usize, output: &mut Output) -> Result<(), Error> {
+    /// Finds the sessions that the watermark has passed, in the order (end, encoded key).
+    pub(super) fn collect_due(&mut self) {
         let edge = self.watermark;
         self.enter(edge);
         let mut due = Vec::new();
@@ -52,7 +53,14 @@ impl Sessionized {
         due.dedup();
         // What was due before ends earlier.
         self.due.extend(due);
-        let now = budget.min(self.due.len());
+    }
+
+    /// Closes the sessions that are due, up to the cut.
+    pub(super) fn close_to(&mut self, cut: Option<&Cut>, output: &mut Output) -> Result<(), Error> {
+        let is_done = |(end, key, _): &(Micros, Vec<u8>, Micros)| {
+            cut.is_none_or(|cut| (*end, key) <= (cut.done.window_end, &cut.done.key))
+        };
+        let now = self.due.partition_point(is_done);
         let closing: Vec<(Vec<u8>, Session)> = self
             .due
             .drain(..now)
@@ -61,20 +69,11 @@ impl Sessionized {
                 Some((key, session))
             })
             .collect();
-        output.closed_to = self.watermark;
-        output.cursor = None;
-        if !self.due.is_empty()
-            && let Some((key, session)) = closing.last()
-        {
-            let window_end = self.sessions.end(*session);
-            output.closed_to = window_end;
-            output.cursor = Some(CloseCursor { window_end, key: key.clone() });
-        }
-        self.conclude(closing, Kind::Close, output)
+        self.let_out(closing, Kind::Close, output)
     }
 
     /// Lets the rows of closed sessions out, which are kept for late records from here.
-    pub(super) fn conclude(
+    pub(super) fn let_out(
         &mut self,
         closing: Vec<(Vec<u8>, Session)>,
         kind: Kind,

@@ -4,20 +4,16 @@
 //! taken if it stands less than the gap away from a session that is kept, or from a record of this epoch that
 //! is taken. So it does not matter in which order the records of an epoch are.
 
+use arrow::array::BooleanArray;
+
+use super::super::keyed::{Doubtful, Keyed};
+use super::super::lanes::Horizon;
+use super::super::plan::Plan;
 use super::super::records::{Rows, Verdicts};
-use super::super::{Error, Output, RecordId};
-use super::{Arrivals, Sessionized};
+use super::super::{Error, Output};
+use super::{Sessionized, times_of};
 use crate::key;
 use crate::time::Micros;
-
-/// A record that is late by itself.
-pub(super) struct Doubtful {
-    /// Number of its batch among the arrivals, and of its row.
-    batch: usize,
-    row: usize,
-    /// Not of a row of a join: its records are accounted for.
-    record: Option<RecordId>,
-}
 
 /// A record that takes part in the decision. Its key lies in the bytes of all.
 struct Event {
@@ -27,64 +23,59 @@ struct Event {
     doubtful: Option<usize>,
 }
 
+/// The doubtful ones among rows.
+pub(super) fn doubtful(
+    plan: &Plan,
+    horizon: Horizon,
+    rows: &Rows,
+    verdicts: &Verdicts<'_>,
+) -> Result<Vec<Doubtful>, Error> {
+    let alone = |time: i64| Micros(time) + plan.layout.slice() + horizon.allowed_lateness;
+    let times = (0..).zip(times_of(plan, &rows.keys)?);
+    let doubtful = times.filter(|(_, time)| alone(**time) <= horizon.watermark).map(|(row, _)| row);
+    Ok(doubtful.map(|row: u32| Doubtful { row, record: verdicts.alone(rows.origin(row as usize)) }).collect())
+}
+
 impl Sessionized {
-    /// Whether a record is late if nothing else is in its session.
-    fn is_doubtful(&self, time: i64) -> bool {
-        Micros(time) + self.plan.layout.slice() + self.emission.allowed_lateness <= self.watermark
-    }
-
-    /// The doubtful ones among the rows of batch number `batch`.
-    pub(super) fn doubt(
-        &self,
-        rows: &Rows,
-        verdicts: &Verdicts<'_>,
-        batch: usize,
-    ) -> Result<Vec<Doubtful>, Error> {
-        let times = self.times_of(rows)?.iter().enumerate();
-        let doubtful = times.filter(|(_, time)| self.is_doubtful(**time));
-        Ok(doubtful
-            .map(|(row, _)| Doubtful { batch, row, record: verdicts.alone(rows.origin(row)) })
-            .collect())
-    }
-
     /// Lets the records go that are late.
-    pub(super) fn judge(&self, arrivals: &mut Arrivals, output: &mut Output) -> Result<(), Error> {
-        if arrivals.doubtful.is_empty() {
+    pub(super) fn judge(&self, arrivals: &mut [Keyed], output: &mut Output) -> Result<(), Error> {
+        if arrivals.iter().all(|rows| rows.doubtful.is_empty()) {
             return Ok(());
         }
         let is_taken = self.taken(arrivals)?;
-        let mut is_late: Vec<Vec<bool>> = arrivals.rows.iter().map(|rows| vec![false; rows.len()]).collect();
-        for (doubtful, is_taken) in arrivals.doubtful.iter().zip(is_taken) {
-            if let Some(record) = doubtful.record {
-                let counts = output.counts_of(record.source);
-                if is_taken {
-                    counts.applied += 1;
-                } else {
-                    counts.late += 1;
-                    output.late.push(record);
+        let mut is_taken = is_taken.into_iter();
+        for rows in arrivals {
+            let mut keep = vec![true; rows.len()];
+            for doubtful in &rows.doubtful {
+                let is_taken = is_taken.next().unwrap_or_default();
+                if let Some(record) = doubtful.record {
+                    let counts = output.counts_of(record.source);
+                    if is_taken {
+                        counts.applied += 1;
+                    } else {
+                        counts.late += 1;
+                        output.late.push(record);
+                    }
+                }
+                output.lost += u64::from(!is_taken && doubtful.record.is_none());
+                if let Some(keep) = keep.get_mut(doubtful.row as usize) {
+                    *keep = is_taken;
                 }
             }
-            if is_taken {
-                continue;
+            if keep.contains(&false) {
+                rows.retain(&BooleanArray::from(keep))?;
             }
-            output.lost += u64::from(doubtful.record.is_none());
-            if let Some(is_late) = is_late.get_mut(doubtful.batch).and_then(|b| b.get_mut(doubtful.row)) {
-                *is_late = true;
-            }
-        }
-        for (rows, is_late) in arrivals.rows.iter_mut().zip(is_late) {
-            rows.remove(|row| is_late.get(row).copied().unwrap_or_default(), |_| {})?;
         }
         Ok(())
     }
 
     /// Of each doubtful record, whether it is taken.
-    fn taken(&self, arrivals: &Arrivals) -> Result<Vec<bool>, Error> {
+    fn taken(&self, arrivals: &[Keyed]) -> Result<Vec<bool>, Error> {
         let mut bytes: Vec<u8> = Vec::new();
         let mut events = self.events(arrivals, &mut bytes)?;
         let key = |event: &Event| bytes.get(event.key.0..event.key.1).unwrap_or_default();
         events.sort_unstable_by(|a, b| key(a).cmp(key(b)).then(a.time.cmp(&b.time)));
-        let mut is_taken = vec![false; arrivals.doubtful.len()];
+        let mut is_taken = vec![false; arrivals.iter().map(|rows| rows.doubtful.len()).sum()];
         let mut points: Vec<(Micros, Micros, Option<usize>)> = Vec::new();
         for of_key in events.chunk_by(|a, b| key(a) == key(b)) {
             let Some(first) = of_key.first().filter(|_| of_key.iter().any(|e| e.doubtful.is_some())) else {
@@ -112,17 +103,18 @@ impl Sessionized {
     }
 
     /// The doubtful records, and those that they may stand beside.
-    fn events(&self, arrivals: &Arrivals, bytes: &mut Vec<u8>) -> Result<Vec<Event>, Error> {
+    fn events(&self, arrivals: &[Keyed], bytes: &mut Vec<u8>) -> Result<Vec<Event>, Error> {
         let mut events = Vec::new();
-        let mut doubtful = arrivals.doubtful.iter().enumerate().peekable();
+        let mut number = 0;
         // One that is taken anyway joins no doubtful one if it is this late.
         let horizon = self.watermark - self.emission.allowed_lateness;
-        for (batch, rows) in arrivals.rows.iter().enumerate() {
-            let keys = rows.keys.get(..self.plan.keys.len()).unwrap_or_default();
+        for rows in arrivals {
+            let keys = rows.columns.get(..self.plan.keys.len()).unwrap_or_default();
             let encoder = key::Encoder::new(keys).map_err(|e| Error::Contract(e.to_string()))?;
-            for (row, time) in self.times_of(rows)?.iter().enumerate() {
-                let is_next = |(_, next): &(usize, &Doubtful)| (next.batch, next.row) == (batch, row);
-                let doubtful = doubtful.next_if(is_next).map(|(number, _)| number);
+            let mut doubtful = rows.doubtful.iter().map(|doubtful| doubtful.row as usize).peekable();
+            for (row, time) in times_of(&self.plan, &rows.columns)?.iter().enumerate() {
+                let doubtful = doubtful.next_if_eq(&row).map(|_| number);
+                number += usize::from(doubtful.is_some());
                 if doubtful.is_none() && Micros(*time) >= horizon {
                     continue;
                 }

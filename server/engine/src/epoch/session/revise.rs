@@ -41,8 +41,8 @@ impl Sessionized {
                 if is_out { &mut again } else { &mut first }.push((key, session));
             }
         }
-        self.conclude(again, Kind::Revision, output)?;
-        self.conclude(first, Kind::Close, output)
+        self.let_out(again, Kind::Revision, output)?;
+        self.let_out(first, Kind::Close, output)
     }
 
     /// Notes which rows of a session that are out stand at another event time than its end, and says

@@ -1,12 +1,13 @@
 //! An engine driven as a pipeline drives it: checkpoints, restarts, batches of any size.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use super::super::*;
 use super::{Epochs, Event, SECOND, TUMBLE, assert_same, query, rows};
 use crate::state::StateKey;
 use crate::state::view::tests::Stored;
+use crate::workers::Workers;
 
 /// The pipeline's part: offsets go on by partition, batches come in order, `chunk` rows at a time.
 struct Feed {
@@ -34,6 +35,42 @@ impl Feed {
     }
 }
 
+/// Numbers of threads that engines are driven with.
+pub(super) const THREADS: [usize; 4] = [1, 2, 3, 7];
+
+/// So many threads for the least of work. They are kept from one case to the next.
+pub(super) fn workers(threads: usize) -> &'static Arc<Workers> {
+    static WORKERS: LazyLock<[Arc<Workers>; 8]> =
+        LazyLock::new(|| std::array::from_fn(|threads| Arc::new(Workers::eager(threads))));
+    &WORKERS[threads]
+}
+
+/// The threads of the engine that is there from a step on: two bits of `threads` for each.
+pub(super) fn workers_at(threads: u32, step: usize) -> &'static Arc<Workers> {
+    workers(THREADS[(threads >> (2 * (step % 16)) & 3) as usize])
+}
+
+/// What lies in the store after each of the outputs.
+pub(super) fn stores<'o>(outputs: impl Iterator<Item = &'o Output>) -> Vec<BTreeMap<StateKey, Vec<u8>>> {
+    let mut stored = BTreeMap::new();
+    let after = |output: &Output| {
+        output.state.iter().for_each(|change| apply(&mut stored, change));
+        stored.clone()
+    };
+    outputs.map(after).collect()
+}
+
+fn apply(stored: &mut BTreeMap<StateKey, Vec<u8>>, change: &StateChange) {
+    match change {
+        StateChange::DropSlice { operator, slice_end, key_groups } => {
+            let is_of = |k: &StateKey| (k.operator, k.slice_end) == (*operator, *slice_end);
+            stored.retain(|k, _| !is_of(k) || !key_groups.contains(k.key_group));
+        }
+        StateChange::Delete(key) => drop(stored.remove(key)),
+        StateChange::Put(row) => drop(stored.insert(row.key.clone(), row.value.clone())),
+    }
+}
+
 /// How an engine is treated while it runs.
 pub(super) struct Treatment<'t> {
     pub(super) window: &'t str,
@@ -47,6 +84,8 @@ pub(super) struct Treatment<'t> {
     pub(super) checkpoint: &'t dyn Fn(usize) -> bool,
     /// After the checkpoint of this epoch, how many bytes of the state may stay in memory?
     pub(super) spill: &'t dyn Fn(usize) -> usize,
+    /// Threads of the engine that is made before this epoch: see [`workers_at`].
+    pub(super) threads: u32,
 }
 
 /// As gently as can be.
@@ -58,6 +97,7 @@ pub(super) const PLAIN: Treatment<'_> = Treatment {
     restart: &|_| false,
     checkpoint: &|_| true,
     spill: &|_| usize::MAX,
+    threads: 0,
 };
 
 /// What an epoch was given, to be given once more.
@@ -91,12 +131,14 @@ pub(super) fn run(epochs: &Epochs, how: &Treatment<'_>) -> Vec<(Output, Vec<(Rec
     let query = query(how.window);
     let mut feed = Feed { query: query.clone(), next: [0; 3] };
     let stored = Stored::default();
-    let resume =
-        |at: Micros| Engine::resume(query.clone(), how.emission, at, Arc::new(stored.clone())).unwrap();
+    let resume = |step, at| {
+        let (workers, state) = (workers_at(how.threads, step), Arc::new(stored.clone()));
+        Engine::resume(workers, query.clone(), how.emission, at, state).unwrap()
+    };
     let mut stored_at = Micros::MIN;
     // The epochs since the last checkpoint.
     let mut since: Vec<(Given, usize)> = Vec::new();
-    let mut engine = resume(stored_at);
+    let mut engine = resume(0, stored_at);
     let (mut cursor, mut results, mut number) = (None, Vec::<(Output, _)>::new(), 0);
     loop {
         let (events, watermark) = match epochs.get(number) {
@@ -104,7 +146,7 @@ pub(super) fn run(epochs: &Epochs, how: &Treatment<'_>) -> Vec<(Output, Vec<(Rec
             None => (&[][..], 1000),
         };
         if (how.restart)(number) {
-            engine = resume(stored_at);
+            engine = resume(number, stored_at);
             for (given, epoch) in &since {
                 assert_same(&given.apply(&mut engine), &results[*epoch].0);
             }
@@ -146,9 +188,10 @@ pub(super) fn store(stored: &mut BTreeMap<StateKey, Vec<u8>>, output: &Output) {
     let (mut deleted, mut last) = (None, None);
     for change in &output.state {
         match change {
-            StateChange::DropSlice { operator, slice_end } => {
+            StateChange::DropSlice { operator, slice_end, key_groups } => {
                 assert!(deleted.is_none() && last.is_none(), "slices are dropped first");
-                stored.retain(|k, _| (k.operator, k.slice_end) != (*operator, *slice_end));
+                let is_of = |k: &StateKey| (k.operator, k.slice_end) == (*operator, *slice_end);
+                stored.retain(|k, _| !is_of(k) || !key_groups.contains(k.key_group));
             }
             StateChange::Delete(key) => {
                 assert!(last.is_none(), "entries are deleted before others are put");
@@ -176,6 +219,8 @@ pub(super) struct Course {
     /// Of each step, by its number: is the engine restored before it, is a checkpoint taken in it?
     pub(super) restarts: u32,
     pub(super) checkpoints: u32,
+    /// See [`workers_at`].
+    pub(super) threads: u32,
 }
 
 /// Runs epochs of any records of one partition, with the watermark of each, and then closes everything: the
@@ -188,7 +233,11 @@ pub(super) fn course(
     let bit = |bits: u32, step: usize| bits >> (step % 32) & 1 == 1;
     let mut stored: BTreeMap<StateKey, Vec<u8>> = BTreeMap::new();
     let mut stored_at = Micros::MIN;
-    let mut engine = Engine::restore(query.clone(), how.emission, stored_at, std::iter::empty()).unwrap();
+    let restore = |step, at, rows: Vec<StateRow>| {
+        let workers = workers_at(how.threads, step);
+        Engine::restore_on(workers, query.clone(), how.emission, at, rows.into_iter()).unwrap()
+    };
+    let mut engine = restore(0, stored_at, Vec::new());
     let mut since: Vec<Given> = Vec::new();
     let (mut offset, mut step, mut results) = (0, 0, Vec::new());
     for (number, (records, watermark)) in epochs.iter().enumerate() {
@@ -196,7 +245,7 @@ pub(super) fn course(
         while outputs.is_empty() || cursor.is_some() {
             if bit(how.restarts, step) {
                 let rows = stored.iter().map(|(k, v)| StateRow { key: k.clone(), value: v.clone() });
-                engine = Engine::restore(query.clone(), how.emission, stored_at, rows).unwrap();
+                engine = restore(step, stored_at, rows.collect());
                 for given in &since {
                     given.apply(&mut engine);
                 }

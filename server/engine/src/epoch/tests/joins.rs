@@ -15,6 +15,7 @@ use crate::state::StateKey;
 mod drive;
 mod naive;
 
+use super::drive::{THREADS, stores, workers};
 use drive::{PLAIN, Treatment, run};
 use naive::{Expected, Features, expected};
 
@@ -189,7 +190,7 @@ proptest! {
     #[test]
     fn joins_are_what_their_definition_says(
         definition in definition(), epochs in epochs(), chunk in 1_usize..9,
-        restarts in any::<u32>(), checkpoints in any::<u32>(),
+        restarts in any::<u32>(), checkpoints in any::<u32>(), threads in any::<u32>(),
     ) {
         let bit = |bits: u32, n: usize| bits >> (n % 32) & 1 == 1;
         let checkpoint = |n| bit(checkpoints, n);
@@ -198,9 +199,10 @@ proptest! {
             prop_assert_eq!(actual(output), expected, "epoch {}", epoch);
         }
         let restart = |n| bit(restarts, n);
-        let treated = run(&definition, &epochs, &Treatment { chunk, restart: &restart, checkpoint: &checkpoint });
+        let how = Treatment { chunk, restart: &restart, checkpoint: &checkpoint, threads };
+        let treated = run(&definition, &epochs, &how);
+        prop_assert_eq!(stores(plain.iter()), stores(treated.iter()));
         for (one, other) in plain.iter().zip(&treated) {
-            prop_assert_eq!(&one.state, &other.state);
             prop_assert_eq!(prices(one), prices(other));
             prop_assert_eq!(actual(one), actual(other));
         }
@@ -242,9 +244,10 @@ fn a_finish_waits_for_nobody() {
             rows: rows(&events.iter().collect::<Vec<_>>(), &query.sources[source].columns),
         })
         .collect();
-    let apply = |finished, watermark| {
+    let apply = |threads, finished, watermark| {
+        let (workers, rows) = (workers(threads), std::iter::empty());
         let mut engine =
-            Engine::restore(query.clone(), Emission::default(), Micros::MIN, std::iter::empty()).unwrap();
+            Engine::restore_on(workers, query.clone(), Emission::default(), Micros::MIN, rows).unwrap();
         let input = Input {
             batches: &batches,
             deletes: &[],
@@ -258,15 +261,17 @@ fn a_finish_waits_for_nobody() {
         assert_eq!(engine.open(), (0, 0), "nothing waits");
         output
     };
-    let finished = apply(true, Micros(20 * SECOND));
-    let features = actual(&finished).features;
-    assert_eq!(features[&(10, "k")], [Some(1), Some(1), Some(1), Some(0), None]);
-    assert_eq!(features[&(30, "k")], [Some(1), Some(0), None, Some(0), None]);
-    // The window that ends at 30 closes 40 seconds later: so long a view may come after its impression.
-    assert_eq!(finished.watermark, Micros(70 * SECOND));
-    let again = apply(false, finished.watermark);
-    assert_eq!(actual(&again), actual(&finished));
-    assert_eq!(again.state, finished.state);
+    for threads in THREADS {
+        let finished = apply(threads, true, Micros(20 * SECOND));
+        let features = actual(&finished).features;
+        assert_eq!(features[&(10, "k")], [Some(1), Some(1), Some(1), Some(0), None]);
+        assert_eq!(features[&(30, "k")], [Some(1), Some(0), None, Some(0), None]);
+        // The window that ends at 30 closes 40 seconds later: so long a view may come after its impression.
+        assert_eq!(finished.watermark, Micros(70 * SECOND));
+        let again = apply(threads, false, finished.watermark);
+        assert_eq!(actual(&again), actual(&finished));
+        assert_eq!(again.state, finished.state);
+    }
 }
 
 #[test]

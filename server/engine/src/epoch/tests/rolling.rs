@@ -9,6 +9,7 @@ use arrow::datatypes::{Int64Type, TimestampMicrosecondType};
 use proptest::prelude::*;
 
 use super::super::*;
+use super::drive::workers_at;
 use super::{Event, SECOND, assert_same, cell, event, rows, schema};
 use crate::sql::{self, Table};
 use crate::state::StateKey;
@@ -230,9 +231,10 @@ fn store(stored: &mut BTreeMap<StateKey, Vec<u8>>, output: &Output) {
     let mut last = None;
     for change in &output.state {
         match change {
-            StateChange::DropSlice { operator, slice_end } => {
+            StateChange::DropSlice { operator, slice_end, key_groups } => {
                 assert!(last.is_none(), "slices are dropped first");
-                stored.retain(|k, _| (k.operator, k.slice_end) != (*operator, *slice_end));
+                let is_of = |k: &StateKey| (k.operator, k.slice_end) == (*operator, *slice_end);
+                stored.retain(|k, _| !is_of(k) || !key_groups.contains(k.key_group));
             }
             StateChange::Put(row) => {
                 assert!(last.as_ref().is_none_or(|l| *l < row.key), "puts come sorted, each once");
@@ -293,7 +295,7 @@ impl Given {
     }
 }
 
-/// Whatever the frames, the checkpoints, the restarts, the size of a close and of batches.
+/// Whatever the frames, the checkpoints, the restarts, the threads, the size of a close and of batches.
 fn check(
     definition: Definition,
     epochs: &Epochs,
@@ -301,11 +303,16 @@ fn check(
     chunk: usize,
     restarts: u32,
     checkpoints: u32,
+    threads: u32,
 ) {
     let (query, emission) = (definition.query(), definition.emission());
     let mut stored: BTreeMap<StateKey, Vec<u8>> = BTreeMap::new();
     let mut stored_at = Micros::MIN;
-    let mut engine = Engine::restore(query.clone(), emission, stored_at, std::iter::empty()).unwrap();
+    let restore = |step, at, rows: Vec<StateRow>| {
+        let workers = workers_at(threads, step);
+        Engine::restore_on(workers, query.clone(), emission, at, rows.into_iter()).unwrap()
+    };
+    let mut engine = restore(0, stored_at, Vec::new());
     let mut since: Vec<(Given, Output)> = Vec::new();
     let mut naive =
         Naive { definition, taken: BTreeMap::new(), emptied: BTreeSet::new(), watermark: -1_000 * SECOND };
@@ -317,7 +324,7 @@ fn check(
         loop {
             if restarts >> (number % 32) & 1 == 1 {
                 let rows = stored.iter().map(|(k, v)| StateRow { key: k.clone(), value: v.clone() });
-                engine = Engine::restore(query.clone(), emission, stored_at, rows).unwrap();
+                engine = restore(number, stored_at, rows.collect());
                 for (given, output) in &since {
                     assert_same(&given.apply(&mut engine), output);
                 }
@@ -397,8 +404,9 @@ proptest! {
     fn rolling_features_are_what_their_definition_says(
         definition in definition(), epochs in epochs(), max_rows in prop_oneof![1_usize..8, Just(usize::MAX)],
         chunk in 1_usize..12, restarts in any::<u32>(), checkpoints in any::<u32>(),
+        threads in any::<u32>(),
     ) {
-        check(definition, &epochs, max_rows, chunk, restarts, checkpoints);
+        check(definition, &epochs, max_rows, chunk, restarts, checkpoints, threads);
     }
 }
 
@@ -417,7 +425,8 @@ fn long_frames_are_computed_in_parts() {
     };
     let events: Vec<Event> = (0..1_500).map(event).collect();
     let epochs = vec![(events[..1_000].to_vec(), 100), (events[1_000..].to_vec(), 500)];
-    check(definition, &epochs, 700, 1_000, 2, 1);
+    check(definition, &epochs, 700, 1_000, 2, 1, 0);
+    check(definition, &epochs, 700, 1_000, 2, 1, 0b1110);
 }
 
 #[test]

@@ -237,11 +237,11 @@ fn batch(query: &FeatureQuery, schema: &arrow::datatypes::SchemaRef, records: &[
 proptest! {
     #![proptest_config(ProptestConfig { cases: 600, ..ProptestConfig::default() })]
 
-    /// Whatever the gap, the lateness, the checkpoints, the restarts, the batches and the size of a close.
+    /// Whatever the gap, the lateness, the checkpoints, the restarts, the threads, the batches and the size of a close.
     #[test]
     fn sessions_are_what_their_definition_says(
         definition in definition(), epochs in epochs(), max_rows in 1_usize..6, chunk in 1_usize..9,
-        restarts in any::<u32>(), checkpoints in any::<u32>(),
+        restarts in any::<u32>(), checkpoints in any::<u32>(), threads in any::<u32>(),
     ) {
         // A row of an update may come before those of a close that goes on: the recomputation has no such order.
         let max_rows = if definition.on_update { usize::MAX } else { max_rows };
@@ -261,7 +261,7 @@ proptest! {
             .iter()
             .map(|(records, watermark)| (batch(&query, &schema, records), Micros(watermark * SECOND)))
             .collect();
-        let how = Course { emission, max_rows, chunk, restarts, checkpoints };
+        let how = Course { emission, max_rows, chunk, restarts, checkpoints, threads };
         let results = course(&query, &given, how);
         let mut naive = Naive { definition, sessions: BTreeMap::new(), watermark: -1_000_000 };
         let mut offset = 0;

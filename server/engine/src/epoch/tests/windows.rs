@@ -9,7 +9,7 @@ use proptest::prelude::*;
 
 use super::super::*;
 use super::SECOND;
-use super::drive::{spill, store};
+use super::drive::{spill, store, workers_at};
 use crate::sql::{self, Table};
 use crate::state::view::tests::Stored;
 
@@ -254,10 +254,11 @@ fn emitted(outputs: &[Output]) -> Vec<Row> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
 
-    /// Whatever the window, the checkpoints, the restarts, the size of a close and what of the state is in memory.
+    /// Whatever the window, the checkpoints, the restarts, the threads, the size of a close and what of the state is
+    /// in memory.
     #[test]
     fn windows_are_what_their_definition_says(
-        definition in definition(), epochs in epochs(), max_rows in 1_usize..6,
+        definition in definition(), epochs in epochs(), max_rows in 1_usize..6, threads in any::<u32>(),
         restarts in any::<u32>(), checkpoints in any::<u32>(), spills in any::<u32>(), budget in 0_usize..10_000,
     ) {
         // A row of an update may come before those of a close that goes on: the recomputation has no such order.
@@ -275,11 +276,12 @@ proptest! {
             on_update: definition.on_update,
         };
         let stored = Stored::default();
-        let resume = |at: Micros| {
-            Engine::resume(query.clone(), emission, at, Arc::new(stored.clone())).unwrap()
+        let resume = |step, at| {
+            let (workers, state) = (workers_at(threads, step), Arc::new(stored.clone()));
+            Engine::resume(workers, query.clone(), emission, at, state).unwrap()
         };
         let mut stored_at = Micros::MIN;
-        let mut engine = resume(stored_at);
+        let mut engine = resume(0, stored_at);
         let mut since: Vec<(Vec<SourceBatch>, Micros, Option<CloseCursor>, bool)> = Vec::new();
         let mut naive =
             Naive { definition, events: BTreeMap::new(), owed: BTreeSet::new(), watermark: -1_000_000 };
@@ -290,7 +292,7 @@ proptest! {
             loop {
                 let now: &[_] = if outputs.is_empty() { records } else { &[] };
                 if restarts >> (number % 32) & 1 == 1 {
-                    engine = resume(stored_at);
+                    engine = resume(number, stored_at);
                     for (batches, watermark, cursor, checkpoint) in &since {
                         let (watermark, cursor) = (*watermark, cursor.clone());
                         let (finished, checkpoint) = (false, *checkpoint);

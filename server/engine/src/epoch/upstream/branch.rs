@@ -18,6 +18,9 @@ pub(super) struct Branch {
     width: usize,
 }
 
+/// Stages one after the other.
+pub(in crate::epoch) type Way = Vec<Arc<[Stage]>>;
+
 enum Node {
     Source(usize),
     Union(Vec<Branch>),
@@ -52,6 +55,21 @@ impl Branch {
             }
         };
         Ok(Self { node, stages: relation.stages.clone().into(), width })
+    }
+
+    /// The stages that records of a source go through, where no join is on their way.
+    pub(super) fn way(&self, source: u16) -> Option<Way> {
+        let mut way = match &self.node {
+            Node::Source(number) if *number == usize::from(source) => Vec::new(),
+            Node::Union(inputs) => inputs.iter().find_map(|input| input.way(source))?,
+            Node::Source(_) | Node::Join(_) => return None,
+        };
+        way.push(Arc::clone(&self.stages));
+        Some(way)
+    }
+
+    pub(super) fn has_joins(&self) -> bool {
+        !self.joins().is_empty()
     }
 
     fn reads(&self, source: u16) -> bool {

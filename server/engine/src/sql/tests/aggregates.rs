@@ -137,8 +137,9 @@ fn run(sql: &str, events: &[Event], cuts: &[(usize, u8)]) -> Vec<RecordBatch> {
                 StateChange::Delete(key) => {
                     saved.remove(&key);
                 }
-                StateChange::DropSlice { operator, slice_end } => {
-                    saved.retain(|key, _| (key.operator, key.slice_end) != (operator, slice_end));
+                StateChange::DropSlice { operator, slice_end, key_groups } => {
+                    let is_of = |k: &StateKey| (k.operator, k.slice_end) == (operator, slice_end);
+                    saved.retain(|k, _| !is_of(k) || !key_groups.contains(k.key_group));
                 }
             }
         }

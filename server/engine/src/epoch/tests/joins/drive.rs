@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::super::super::*;
+use super::super::drive::workers_at;
 use super::{Definition, Epochs, Event, SECOND, STREAMS, query, rows};
 use crate::state::StateKey;
 
@@ -14,10 +15,12 @@ pub(super) struct Treatment<'t> {
     pub(super) restart: &'t dyn Fn(usize) -> bool,
     /// A checkpoint in this epoch?
     pub(super) checkpoint: &'t dyn Fn(usize) -> bool,
+    /// Threads of the engine that is made before this epoch: see [`workers_at`].
+    pub(super) threads: u32,
 }
 
 pub(super) const PLAIN: Treatment<'_> =
-    Treatment { chunk: usize::MAX, restart: &|_| false, checkpoint: &|_| true };
+    Treatment { chunk: usize::MAX, restart: &|_| false, checkpoint: &|_| true, threads: 0 };
 
 /// What an epoch was given, to be given once more.
 struct Given {
@@ -48,15 +51,16 @@ pub(super) fn run(definition: &Definition, epochs: &Epochs, how: &Treatment<'_>)
     let mut stored: BTreeMap<StateKey, Vec<u8>> = BTreeMap::new();
     let mut stored_at = Micros::MIN;
     let mut since: Vec<Given> = Vec::new();
-    let restore = |stored: &BTreeMap<StateKey, Vec<u8>>, at| {
+    let restore = |step, stored: &BTreeMap<StateKey, Vec<u8>>, at| {
+        let workers = workers_at(how.threads, step);
         let rows = stored.iter().map(|(k, v)| StateRow { key: k.clone(), value: v.clone() });
-        Engine::restore(query.clone(), Emission::default(), at, rows).unwrap()
+        Engine::restore_on(workers, query.clone(), Emission::default(), at, rows).unwrap()
     };
-    let mut engine = restore(&stored, stored_at);
+    let mut engine = restore(0, &stored, stored_at);
     let mut outputs = Vec::new();
     for (number, (events, watermark)) in epochs.iter().enumerate() {
         if (how.restart)(number) {
-            engine = restore(&stored, stored_at);
+            engine = restore(number, &stored, stored_at);
             for given in &since {
                 given.apply(&mut engine);
             }
@@ -100,9 +104,10 @@ fn store(stored: &mut BTreeMap<StateKey, Vec<u8>>, output: &Output) {
     let mut last = None;
     for change in &output.state {
         match change {
-            StateChange::DropSlice { operator, slice_end } => {
+            StateChange::DropSlice { operator, slice_end, key_groups } => {
                 assert!(last.is_none(), "slices are dropped first");
-                stored.retain(|k, _| (k.operator, k.slice_end) != (*operator, *slice_end));
+                let is_of = |k: &StateKey| (k.operator, k.slice_end) == (*operator, *slice_end);
+                stored.retain(|k, _| !is_of(k) || !key_groups.contains(k.key_group));
             }
             StateChange::Delete(_) => unreachable!("rows that wait go with their slice"),
             StateChange::Put(row) => {
