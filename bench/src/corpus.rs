@@ -3,15 +3,34 @@
 
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
+use serde_json::{Value, json};
 
 /// Bodies without their frame, one after the other.
+#[derive(Default)]
 pub struct Corpus {
     bytes: Vec<u8>,
     ends: Vec<usize>,
+    /// Event time of each, in milliseconds.
+    times: Vec<i64>,
+}
+
+/// A stream with its events.
+pub struct Stream {
+    /// Its name.
+    pub name: &'static str,
+    /// Its Avro schema.
+    pub schema: Value,
+    /// The field whose time decides.
+    pub event_time: &'static str,
+    /// What goes to it.
+    pub corpus: Corpus,
 }
 
 /// The event time of the first event: the start of a five-minute window.
 pub const START_MS: i64 = 1_760_000_100_000;
+
+/// How far the events are out of order, and the streams' watermarks behind them.
+pub const DISORDER_MS: i64 = 5_000;
 
 /// The feature that all throughput workloads compute.
 pub const SQL: &str = "SELECT user_id, \
@@ -21,8 +40,8 @@ pub const SQL: &str = "SELECT user_id, \
     FROM TUMBLE(ads, DESCRIPTOR(timestamp), INTERVAL '5' MINUTES) GROUP BY user_id, window_end";
 
 /// The events' schema.
-pub fn schema() -> serde_json::Value {
-    serde_json::json!({"type": "record", "name": "AdEvent", "fields": [
+pub fn schema() -> Value {
+    json!({"type": "record", "name": "AdEvent", "fields": [
         {"name": "user_id", "type": "string"},
         {"name": "item_id", "type": "string"},
         {"name": "campaign_id", "type": "string"},
@@ -32,9 +51,14 @@ pub fn schema() -> serde_json::Value {
 }
 
 /// The stream that they go to.
-pub fn stream(topic: Option<&str>) -> serde_json::Value {
-    serde_json::json!({
-        "name": "ads", "schema": schema(), "event_time": "timestamp", "watermark_delay": 5,
+pub fn stream(topic: Option<&str>) -> Value {
+    spec("ads", &schema(), "timestamp", topic)
+}
+
+/// A stream as the server is asked for it.
+fn spec(name: &str, schema: &Value, event_time: &str, topic: Option<&str>) -> Value {
+    json!({
+        "name": name, "schema": schema, "event_time": event_time, "watermark_delay": DISORDER_MS / 1_000,
         "time": "historical", "topic": topic,
     })
 }
@@ -49,26 +73,56 @@ impl Corpus {
         let from = if i == 0 { 0 } else { self.ends[i - 1] };
         &self.bytes[from..self.ends[i]]
     }
+
+    /// The event time of event `i`, in milliseconds.
+    pub fn time(&self, i: usize) -> i64 {
+        self.times[i]
+    }
+
+    /// Adds an event whose fields `write` appends.
+    pub fn push(&mut self, time: i64, write: impl FnOnce(&mut Vec<u8>)) {
+        write(&mut self.bytes);
+        self.ends.push(self.bytes.len());
+        self.times.push(time);
+    }
+}
+
+impl Stream {
+    /// The stream as the server is asked for it.
+    pub fn spec(&self, topic: Option<&str>) -> Value {
+        spec(self.name, &self.schema, self.event_time, topic)
+    }
+}
+
+/// The stream `ads` of so many users.
+pub fn ads(events: usize, users: u64) -> Stream {
+    Stream { name: "ads", schema: schema(), event_time: "timestamp", corpus: make(events, users) }
 }
 
 pub fn make(events: usize, users: u64) -> Corpus {
     let mut rng = SmallRng::seed_from_u64(42);
-    let mut corpus = Corpus { bytes: Vec::with_capacity(events * 56), ends: Vec::with_capacity(events) };
+    let mut corpus = Corpus { bytes: Vec::with_capacity(events * 56), ..Corpus::default() };
     for i in 0..events {
-        let out = &mut corpus.bytes;
-        text(out, &format!("u{:09}", rng.random_range(0..users)));
-        text(out, &format!("item-{:05}", rng.random_range(0..20_000)));
-        text(out, &format!("cmp-{:03}", rng.random_range(0..500)));
-        long(out, i64::from(rng.random_range(0..100) < 10));
+        let user = format!("u{:09}", rng.random_range(0..users));
+        let item = format!("item-{:05}", rng.random_range(0..20_000));
+        let campaign = format!("cmp-{:03}", rng.random_range(0..500));
+        let kind = i64::from(rng.random_range(0..100) < 10);
         let at = i as i64 / 2;
-        long(out, START_MS + at - rng.random_range(0..5_000).min(at));
-        out.extend_from_slice(&(rng.random::<f64>() * 3.0).to_le_bytes());
-        corpus.ends.push(corpus.bytes.len());
+        let time = START_MS + at - rng.random_range(0..DISORDER_MS).min(at);
+        let price = rng.random::<f64>() * 3.0;
+        corpus.push(time, |out| {
+            text(out, &user);
+            text(out, &item);
+            text(out, &campaign);
+            long(out, kind);
+            long(out, time);
+            out.extend_from_slice(&price.to_le_bytes());
+        });
     }
     corpus
 }
 
-fn long(out: &mut Vec<u8>, value: i64) {
+pub fn long(out: &mut Vec<u8>, value: i64) {
     let mut zigzag = ((value << 1) ^ (value >> 63)) as u64;
     while zigzag >= 0x80 {
         out.push(zigzag as u8 | 0x80);
@@ -77,7 +131,7 @@ fn long(out: &mut Vec<u8>, value: i64) {
     out.push(zigzag as u8);
 }
 
-fn text(out: &mut Vec<u8>, text: &str) {
+pub fn text(out: &mut Vec<u8>, text: &str) {
     long(out, text.len() as i64);
     out.extend_from_slice(text.as_bytes());
 }

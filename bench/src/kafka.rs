@@ -1,6 +1,7 @@
 //! Five-minute CTR from a real Kafka, beside consuming only and consuming + decoding the same topic
-//! with the server's own reader and decoder; then other windows beside tumbling ones, each on a server of its own.
+//! with the server's own reader and decoder; then other features beside tumbling ones, each on a server of its own.
 
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use millpond::log::{Budget, Reader, Records};
@@ -10,7 +11,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer, ThreadedProducer};
 use serde_json::json;
 
-use crate::corpus::{self, Corpus};
+use crate::corpus::{self, Corpus, Stream};
 use crate::embedded::{pipeline, rate, report_run};
 use crate::report::Report;
 use crate::server::Server;
@@ -19,21 +20,65 @@ use crate::{Options, Result};
 
 const PARTITIONS: u32 = 4;
 
-pub async fn run(options: &Options, brokers: &str, corpus: &Corpus, report: &mut Report) -> Result<()> {
-    let topic = format!("bench-{}", std::process::id());
-    let (server, id) = serve(options, brokers, &topic).await?;
-    fill(brokers, &topic, corpus, id)?;
+/// A stream, and its topic.
+struct Published {
+    stream: Stream,
+    topic: String,
+}
+
+pub async fn run(options: &Options, brokers: &str, report: &mut Report) -> Result<()> {
+    let mut rates: HashMap<String, f64> = HashMap::new();
+    for feed in windows::feeds() {
+        let published = |stream: Stream| {
+            let topic = format!("bench-{}-{}-{}", std::process::id(), feed.name, stream.name);
+            Published { stream, topic }
+        };
+        let streams = (feed.streams)(options.events, options.users);
+        let streams: Vec<Published> = streams.into_iter().map(published).collect();
+        let (server, ids) = serve(options, brokers, &streams).await?;
+        for (Published { stream, topic }, id) in streams.iter().zip(&ids) {
+            fill(brokers, topic, &stream.corpus, *id)?;
+        }
+        match streams.as_slice() {
+            [Published { stream, topic }] if feed.name == "ads" => {
+                ctr(brokers, topic, &stream.corpus, server, report).await?;
+            }
+            _ => drop(server),
+        }
+        let events: usize = streams.iter().map(|published| published.stream.corpus.len()).sum();
+        let names: Vec<&str> = streams.iter().map(|published| published.stream.name).collect();
+        for workload in &feed.workloads {
+            let (server, as_before) = serve(options, brokers, &streams).await?;
+            if as_before != ids {
+                return Err("the topics' records have other schema ids".into());
+            }
+            let group = json!({"name": "measured", "sql": workload.sql});
+            let run = pipeline(&server, &group, &names).await?;
+            let (name, rate) = (format!("kafka: {}", workload.name), events as f64 / run.seconds);
+            match workload.beside.as_ref().and_then(|beside| rates.get(beside)) {
+                None => report.value(&name, "events", rate, "1/s"),
+                Some(ceiling) => report.ratio(&name, "events", rate, "1/s", *ceiling, workload.mark),
+            }
+            rates.insert(workload.name.clone(), rate);
+            report.value(&name, "rows out", run.rows as f64 / events as f64, "per event");
+        }
+    }
+    Ok(())
+}
+
+/// Five-minute CTR beside consuming only and consuming + decoding.
+async fn ctr(brokers: &str, topic: &str, corpus: &Corpus, server: Server, report: &mut Report) -> Result<()> {
     let kafka = millpond::config::Kafka { bootstrap_servers: Some(brokers.to_owned()), ..Default::default() };
     // Read once before it is measured: what comes after finds the topic in the page cache, too.
-    consume(&kafka, &topic, corpus, |_| Ok(()))?;
-    let consume = consume(&kafka, &topic, corpus, |_| Ok(()))?;
+    consume(&kafka, topic, corpus, |_| Ok(()))?;
+    let consume = consume(&kafka, topic, corpus, |_| Ok(()))?;
     report.value("kafka: consume only", "events", consume, "1/s");
     let text = corpus::schema().to_string();
     let reader = ReaderSchema::parse(&text, Some(("timestamp", None::<Unit>)))?;
     let columns = [0, 3, 4];
     let resolution = Resolution::compile(&text, &reader, &columns)?;
     let mut decoder = Decoder::new(&reader, &columns);
-    let decoded = self::consume(&kafka, &topic, corpus, |records| {
+    let decoded = self::consume(&kafka, topic, corpus, |records| {
         for record in &records.records {
             let (_, body) = parse_frame(records.value(record))?;
             decoder.push(&resolution, body)?;
@@ -45,36 +90,20 @@ pub async fn run(options: &Options, brokers: &str, corpus: &Corpus, report: &mut
     let run = pipeline(&server, &json!({"name": "ctr", "sql": corpus::SQL}), &["ads"]).await?;
     report_run(&server, report, "kafka: 5-minute CTR", corpus, &run, (decoded, Some(1.0 / 3.0))).await?;
     report.value("memory", "resident, loaded from kafka", server.resident_mb()?, "MB");
-    drop(server);
-    for key in windows::KEYS {
-        let mut tumbling = None;
-        for window in windows::WORKLOADS {
-            let (server, as_before) = serve(options, brokers, &topic).await?;
-            if as_before != id {
-                return Err("the topic's records have another schema id".into());
-            }
-            let run = pipeline(&server, &window.group(key), &["ads"]).await?;
-            let (name, rate) =
-                (format!("kafka: {} by {key}", window.name), corpus.len() as f64 / run.seconds);
-            match tumbling {
-                None => report.value(&name, "events", rate, "1/s"),
-                Some(ceiling) => report.ratio(&name, "events", rate, "1/s", ceiling, window.mark),
-            }
-            tumbling = tumbling.or(Some(rate));
-            report.value(&name, "rows out", run.rows as f64 / corpus.len() as f64, "per event");
-        }
-    }
     Ok(())
 }
 
-/// A server with nothing but the stream `ads` over the topic; the id of its schema.
-async fn serve(options: &Options, brokers: &str, topic: &str) -> Result<(Server, u32)> {
+/// A server with nothing but these streams; the ids of their schemas.
+async fn serve(options: &Options, brokers: &str, published: &[Published]) -> Result<(Server, Vec<u32>)> {
     let server = Server::start(options, &["--kafka-bootstrap-servers", brokers]).await?;
-    let mut spec = corpus::stream(Some(topic));
-    spec["partitions"] = json!(PARTITIONS);
-    let stream = server.post("/api/v1/streams", &spec).await?;
-    let id = stream["schema_id"].as_u64().ok_or("no schema id")? as u32;
-    Ok((server, id))
+    let mut ids = Vec::new();
+    for Published { stream, topic } in published {
+        let mut spec = stream.spec(Some(topic));
+        spec["partitions"] = json!(PARTITIONS);
+        let stream = server.post("/api/v1/streams", &spec).await?;
+        ids.push(stream["schema_id"].as_u64().ok_or("no schema id")? as u32);
+    }
+    Ok((server, ids))
 }
 
 fn fill(brokers: &str, topic: &str, corpus: &Corpus, id: u32) -> Result<()> {

@@ -3,8 +3,10 @@
 //! Every workload is a ratio against a ceiling that was measured in the same run; numbers of
 //! different runs, let alone machines, are not compared.
 
+mod clicks;
 mod corpus;
 mod embedded;
+mod engine;
 mod freshness;
 mod kafka;
 mod report;
@@ -15,7 +17,7 @@ mod windows;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{Parser, Subcommand};
 
 use report::Report;
 
@@ -27,10 +29,13 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
 #[derive(Debug, Parser)]
+#[command(subcommand_negates_reqs = true, args_conflicts_with_subcommands = true)]
 struct Options {
+    #[command(subcommand)]
+    command: Option<Command>,
     /// The release binary of the server
-    #[arg(long)]
-    millpond: PathBuf,
+    #[arg(long, required = true)]
+    millpond: Option<PathBuf>,
     /// A real Kafka; without it the Kafka workloads are left out, and the report says so
     #[arg(long)]
     kafka: Option<String>,
@@ -46,6 +51,12 @@ struct Options {
     /// Where the results go
     #[arg(long, default_value = "bench/results/latest.json")]
     out: PathBuf,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Drive the engine alone over decoded batches, for profiles
+    Engine(engine::Options),
 }
 
 #[tokio::main]
@@ -64,13 +75,15 @@ async fn main() -> ExitCode {
 }
 
 async fn run(options: &Options) -> Result<Vec<String>> {
+    if let Some(Command::Engine(options)) = &options.command {
+        return engine::run(options);
+    }
     let mut report = Report::new(options.events, options.users);
-    let corpus = corpus::make(options.events, options.users);
     serving::run(options, &mut report).await?;
     freshness::run(options, &mut report).await?;
-    embedded::run(options, &corpus, &mut report).await?;
+    embedded::run(options, &corpus::make(options.events, options.users), &mut report).await?;
     match &options.kafka {
-        Some(brokers) => kafka::run(options, brokers, &corpus, &mut report).await?,
+        Some(brokers) => kafka::run(options, brokers, &mut report).await?,
         None => println!("no --kafka: the Kafka workloads are left out"),
     }
     report.write(&options.out)?;

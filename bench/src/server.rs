@@ -23,7 +23,7 @@ impl Server {
     pub async fn start(options: &Options, extra: &[&str]) -> Result<Self> {
         let data = tempfile::tempdir()?;
         let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-        let child = Command::new(&options.millpond)
+        let child = Command::new(options.millpond.as_ref().ok_or("--millpond is missing")?)
             .args(["serve", "--log-filter", "warn", "--port", &port.to_string(), "--data-dir"])
             .arg(data.path())
             .args(extra)
