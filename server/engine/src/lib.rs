@@ -28,6 +28,7 @@ pub mod key;
 pub mod pick;
 pub mod query;
 mod rolling;
+mod runs;
 pub mod sql;
 pub mod state;
 pub mod time;

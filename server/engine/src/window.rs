@@ -1,6 +1,7 @@
 //! Windows: which one an event belongs to, and what is kept for each.
 
 mod aggregates;
+mod chains;
 mod cold;
 mod directory;
 mod groups;
@@ -12,6 +13,7 @@ mod shared;
 mod stretches;
 
 pub(crate) use aggregates::Aggregates;
+pub(crate) use chains::{Chains, Link};
 pub(crate) use cold::{Ordered, Stored};
 pub(crate) use directory::{Directory, Held, Place};
 pub(crate) use groups::Groups;

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, AsArray};
 use arrow::datatypes::TimestampMicrosecondType;
 
-use self::ends::Ends;
+use self::ends::{End, Ends};
 use self::judge::doubtful;
 use super::intake::by_slice;
 use super::keyed::Keyed;
@@ -28,7 +28,7 @@ use super::{CloseCursor, Emission, Error, Output, stage};
 use crate::query::FeatureQuery;
 use crate::state::StateRow;
 use crate::time::Micros;
-use crate::window::{Events, Sessions, Stretches};
+use crate::window::{Events, Session, Sessions, Stretches};
 
 /// The operator and its state.
 pub(super) struct Sessionized {
@@ -43,8 +43,12 @@ pub(super) struct Sessionized {
     open: Ends,
     /// Where sessions ended that are closed and kept for late records.
     closed: Ends,
-    /// Sessions that are due, in order: end, key, slice of the last stretch.
-    due: VecDeque<(Micros, Vec<u8>, Micros)>,
+    /// Sessions that are due, in order. No record comes into one of them before it is closed.
+    due: VecDeque<Session>,
+    /// Sessions that are closed to late records, too, at the end of the epoch.
+    over: Vec<Session>,
+    /// Ends that are looked at, between epochs only room for them.
+    taken: Vec<End>,
     /// Rows that are out, by key and event time, whose sessions have another end by now.
     gone: BTreeSet<(Vec<u8>, Micros)>,
     /// The rows of an epoch, until it is known which of them are late.
@@ -78,6 +82,8 @@ impl Lane for Sessionized {
             open: Ends::default(),
             closed: Ends::default(),
             due: VecDeque::new(),
+            over: Vec::new(),
+            taken: Vec::new(),
             gone: BTreeSet::new(),
             arrivals: Vec::new(),
         })
@@ -143,7 +149,11 @@ impl Lane for Sessionized {
 
     fn due(&mut self, limit: usize) -> Result<Vec<CloseCursor>, Error> {
         let due = self.due.iter().take(limit);
-        Ok(due.map(|(end, key, _)| CloseCursor { window_end: *end, key: key.clone() }).collect())
+        let cursor = |session: &Session| {
+            let key = self.sessions.key(*session).to_vec();
+            CloseCursor { window_end: self.sessions.end(*session), key }
+        };
+        Ok(due.map(cursor).collect())
     }
 
     fn close(&mut self, cut: Option<&Cut>, output: &mut Output) -> Result<(), Error> {

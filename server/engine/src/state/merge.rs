@@ -5,6 +5,7 @@ use std::hash::Hash;
 
 use arrow::array::ArrayRef;
 use datafusion::error::Result;
+use foldhash::fast::FixedState;
 
 use super::{Accumulators, Function};
 
@@ -14,14 +15,24 @@ use super::{Accumulators, Function};
 /// occurs in its rows.
 pub(crate) struct Merge<'s, S> {
     sources: Vec<&'s [ArrayRef]>,
-    known: HashMap<S, usize>,
+    known: HashMap<S, usize, FixedState>,
     rows: Vec<(usize, usize)>,
     targets: Vec<usize>,
 }
 
 impl<'s, S: Eq + Hash> Merge<'s, S> {
     pub(crate) fn new() -> Self {
-        Self { sources: Vec::new(), known: HashMap::new(), rows: Vec::new(), targets: Vec::new() }
+        Self::with_capacity(0)
+    }
+
+    /// With room for so many rows.
+    pub(crate) fn with_capacity(rows: usize) -> Self {
+        Self {
+            sources: Vec::new(),
+            known: HashMap::default(),
+            rows: Vec::with_capacity(rows),
+            targets: Vec::with_capacity(rows),
+        }
     }
 
     /// Adds a row of a source, whose columns are asked for once. Targets are numbered from 0, and none is

@@ -33,20 +33,18 @@ pub(crate) struct Directory {
 }
 
 impl Directory {
-    /// Notes that a key occurs in a slice, which was not known. Returns in how many it does.
-    pub(crate) fn insert(&mut self, key: &[u8], slice_end: Micros, group: u32) -> usize {
+    /// Notes that a key occurs in a slice, which was not known.
+    pub(crate) fn insert(&mut self, key: &[u8], slice_end: Micros, group: u32) {
         let held = Held { slice_end, group, prefix: None, suffix: None };
         match self.find_mut(key) {
             Some(slices) => {
                 let place = slices.partition_point(|h| h.slice_end < slice_end);
                 slices.insert(place, held);
-                slices.len()
             }
             None => {
                 let Self { table, hasher } = self;
                 let hash = hasher.hash_one(key);
                 table.insert_unique(hash, (key.into(), vec![held]), |(key, _)| hasher.hash_one(&**key));
-                1
             }
         }
     }

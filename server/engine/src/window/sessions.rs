@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, BTreeSet, btree_map};
 use arrow::array::ArrayRef;
 use arrow::datatypes::SchemaRef;
 
-use super::{Directory, Error, Events, Extent, Held, Said, Stretches};
+use super::{Chains, Error, Events, Extent, Link, Said, Stretches};
 use crate::state::{Function, Merge, codec};
 use crate::time::{Micros, Span};
 
@@ -26,6 +26,8 @@ const LONG: usize = if cfg!(test) { 2 } else { 16 };
 /// A session of a key, as it stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Session {
+    /// Number of its key.
+    pub(crate) chain: u32,
     /// End of the slice with its first stretch.
     pub(crate) from: Micros,
     /// End of the slice with its last stretch.
@@ -41,11 +43,11 @@ pub(crate) struct Sessions {
     gap: Span,
     /// By the end of the slice.
     pub(crate) slices: BTreeMap<Micros, Stretches>,
-    directory: Directory,
+    chains: Chains,
     /// Slices of which nothing is left, but entries lie in the store: until the next checkpoint.
     dropped: BTreeSet<Micros>,
-    /// Keys with so many stretches that they may have a long session: all of them, at every checkpoint.
-    long: BTreeSet<Vec<u8>>,
+    /// Numbers of keys with so many stretches that they may have a long session: all of them, at every checkpoint.
+    long: BTreeSet<u32>,
 }
 
 impl Sessions {
@@ -53,7 +55,7 @@ impl Sessions {
         Self {
             gap,
             slices: BTreeMap::new(),
-            directory: Directory::default(),
+            chains: Chains::default(),
             dropped: BTreeSet::new(),
             long: BTreeSet::new(),
         }
@@ -94,27 +96,29 @@ impl Sessions {
     }
 
     fn list(&mut self, slice_end: Micros, begun: impl Iterator<Item = u32>) {
-        let Some(slice) = self.slices.get(&slice_end) else { return };
+        let Some(slice) = self.slices.get_mut(&slice_end) else { return };
         for number in begun {
-            let key = slice.key(number);
-            if self.directory.insert(key, slice_end, number) > LONG {
-                self.long.insert(key.to_vec());
+            let chain = self.chains.add(slice.key(number), Link { slice_end, number });
+            slice.set_chain(number, chain);
+            if self.chains.links(chain).len() > LONG {
+                self.long.insert(chain);
             }
         }
     }
 
-    /// All stretches of a key, in the order of time.
-    fn held(&self, key: &[u8]) -> &[Held] {
-        self.directory.within(key, Micros::MIN, Micros(i64::MAX))
-    }
-
-    fn extent(&self, held: &Held) -> Option<Extent> {
-        self.slices.get(&held.slice_end)?.extent(held.group)
+    fn extent(&self, link: &Link) -> Option<Extent> {
+        self.slices.get(&link.slice_end)?.extent(link.number)
     }
 
     /// From when to when each stretch of a key reaches, in the order of time.
     pub(crate) fn extents(&self, key: &[u8]) -> impl Iterator<Item = Extent> {
-        self.held(key).iter().filter_map(|held| self.extent(held))
+        let links = self.chains.find(key).map_or(&[][..], |chain| self.chains.links(chain));
+        links.iter().filter_map(|link| self.extent(link))
+    }
+
+    /// The key of a session.
+    pub(crate) fn key(&self, session: Session) -> &[u8] {
+        self.chains.key(session.chain)
     }
 
     /// Whether an event and a later one are of one session.
@@ -123,29 +127,30 @@ impl Sessions {
     }
 
     /// The session of a key that a stretch lies in.
-    pub(crate) fn find(&self, key: &[u8], slice_end: Micros) -> Option<Session> {
+    pub(crate) fn find(&self, chain: u32, slice_end: Micros) -> Option<Session> {
         let mut found: Option<Session> = None;
-        for held in self.held(key).iter().rev() {
-            let Extent { first, last } = self.extent(held)?;
+        for link in self.chains.links(chain).iter().rev() {
+            let Extent { first, last } = self.extent(link)?;
             match &mut found {
                 Some(session) if self.joins(last, session.first) => {
-                    session.from = held.slice_end;
+                    session.from = link.slice_end;
                     session.first = session.first.min(first);
                     session.last = session.last.max(last);
                 }
                 Some(session) if session.from <= slice_end => break,
-                _ => found = Some(Session { from: held.slice_end, to: held.slice_end, first, last }),
+                _ => {
+                    found = Some(Session { chain, from: link.slice_end, to: link.slice_end, first, last });
+                }
             }
         }
         found.filter(|session| (session.from..=session.to).contains(&slice_end))
     }
 
-    /// The session of a stretch, with its key.
-    pub(crate) fn of(&self, slice_end: Micros, number: u32) -> Option<(&[u8], Session)> {
+    /// The session of a stretch.
+    pub(crate) fn of(&self, slice_end: Micros, number: u32) -> Option<Session> {
         let slice = self.slices.get(&slice_end)?;
         slice.extent(number)?;
-        let key = slice.key(number);
-        Some((key, self.find(key, slice_end)?))
+        self.find(slice.chain(number), slice_end)
     }
 
     /// Where a session ends, as things stand.
@@ -153,20 +158,19 @@ impl Sessions {
         session.last + self.gap
     }
 
-    /// Where the session of a stretch ends, if that is its last one.
-    pub(crate) fn ends_with(&self, slice_end: Micros, number: u32) -> Option<Micros> {
+    /// Where the session of a stretch ends, if that is its last one; and the number of its key.
+    pub(crate) fn ends_with(&self, slice_end: Micros, number: u32) -> Option<(Micros, u32)> {
         let slice = self.slices.get(&slice_end)?;
-        let last = slice.extent(number)?.last;
-        let later = self.directory.within(slice.key(number), slice_end, Micros(i64::MAX));
-        let goes_on =
-            later.iter().filter_map(|held| self.extent(held)).any(|after| self.joins(last, after.first));
-        (!goes_on).then(|| last + self.gap)
+        let (last, chain) = (slice.extent(number)?.last, slice.chain(number));
+        let later = self.chains.links(chain).iter().rev().take_while(|link| link.slice_end > slice_end);
+        let goes_on = later.filter_map(|link| self.extent(link)).any(|after| self.joins(last, after.first));
+        (!goes_on).then(|| (last + self.gap, chain))
     }
 
-    /// The stretches of a session of a key: end of the slice, and number.
-    pub(crate) fn stretches(&self, key: &[u8], session: Session) -> impl Iterator<Item = (Micros, u32)> {
-        let held = self.directory.within(key, Micros(session.from.0.saturating_sub(1)), session.to);
-        held.iter().map(|held| (held.slice_end, held.group))
+    /// The stretches of a session: end of the slice, and number.
+    pub(crate) fn stretches(&self, session: Session) -> impl Iterator<Item = (Micros, u32)> {
+        let links = self.chains.between(session.chain, session.from, session.to);
+        links.iter().map(|link| (link.slice_end, link.number))
     }
 
     /// The greatest end of a session.
@@ -179,20 +183,24 @@ impl Sessions {
     pub(crate) fn states(
         &mut self,
         functions: &[Function],
-        sessions: &[(Vec<u8>, Session)],
+        sessions: &[Session],
     ) -> Result<Vec<ArrayRef>, Error> {
-        let slices: BTreeSet<Micros> = sessions
-            .iter()
-            .flat_map(|(key, session)| self.stretches(key, *session).map(|(slice_end, _)| slice_end))
-            .collect();
-        for slice_end in slices {
-            if let Some(slice) = self.slices.get_mut(&slice_end) {
+        let links = |session: &Session| self.chains.between(session.chain, session.from, session.to);
+        let rows: usize = sessions.iter().map(|session| links(session).len()).sum();
+        let mut wanted: Vec<Micros> = Vec::new();
+        for link in sessions.iter().flat_map(links) {
+            if let Err(place) = wanted.binary_search(&link.slice_end) {
+                wanted.insert(place, link.slice_end);
+            }
+        }
+        for (slice_end, slice) in &mut self.slices {
+            if wanted.binary_search(slice_end).is_ok() {
                 slice.states()?;
             }
         }
-        let mut merge = Merge::new();
-        for (target, (key, session)) in sessions.iter().enumerate() {
-            for (slice_end, number) in self.stretches(key, *session) {
+        let mut merge = Merge::with_capacity(rows);
+        for (target, session) in sessions.iter().enumerate() {
+            for (slice_end, number) in self.stretches(*session) {
                 let columns = || self.slices.get(&slice_end).map_or(&[][..], Stretches::saved);
                 merge.add(target, slice_end, number, columns);
             }
@@ -201,10 +209,10 @@ impl Sessions {
     }
 
     /// Forgets a session.
-    pub(crate) fn remove(&mut self, key: &[u8], session: Session) {
-        let stretches: Vec<(Micros, u32)> = self.stretches(key, session).collect();
+    pub(crate) fn remove(&mut self, session: Session) {
+        let stretches: Vec<(Micros, u32)> = self.stretches(session).collect();
         for (slice_end, number) in stretches {
-            self.directory.remove(key, slice_end);
+            self.chains.remove(session.chain, slice_end);
             self.forget(slice_end, number);
         }
     }
@@ -224,22 +232,19 @@ impl Sessions {
         let mut long = std::mem::take(&mut self.long);
         self.fold_those(functions, &long)?;
         // What are several sessions now may become one before another stretch begins.
-        long.retain(|key| self.held(key).len() > LONG);
+        long.retain(|chain| self.chains.links(*chain).len() > LONG);
         self.long = long;
         Ok(())
     }
 
-    fn fold_those(&mut self, functions: &[Function], keys: &BTreeSet<Vec<u8>>) -> Result<(), Error> {
-        let mut folded: Vec<(Vec<u8>, Session)> = Vec::new();
-        for key in keys {
-            let mut to = self.held(key).last().map(|held| held.slice_end);
-            while let Some(session) = to.and_then(|to| self.find(key, to)) {
-                let before =
-                    self.directory.within(key, Micros::MIN, Micros(session.from.0.saturating_sub(1)));
-                to = before.last().map(|held| held.slice_end);
-                if let Some(all_but_last) = self.all_but_last(key, session) {
-                    folded.push((key.clone(), all_but_last));
-                }
+    fn fold_those(&mut self, functions: &[Function], chains: &BTreeSet<u32>) -> Result<(), Error> {
+        let mut folded: Vec<Session> = Vec::new();
+        for chain in chains.iter().copied() {
+            let mut to = self.chains.links(chain).last().map(|link| link.slice_end);
+            while let Some(session) = to.and_then(|to| self.find(chain, to)) {
+                let before = self.chains.links(chain).iter().rev();
+                to = before.map(|link| link.slice_end).find(|slice_end| *slice_end < session.from);
+                folded.extend(self.all_but_last(session));
             }
         }
         if folded.is_empty() {
@@ -247,13 +252,13 @@ impl Sessions {
         }
         let states = self.states(functions, &folded)?;
         let mut slices: BTreeMap<Micros, Vec<u32>> = BTreeMap::new();
-        for (row, (_, session)) in (0..).zip(&folded) {
+        for (row, session) in (0..).zip(&folded) {
             slices.entry(session.to).or_default().push(row);
         }
         for (slice_end, rows) in slices {
             for row in &rows {
-                if let Some((key, session)) = folded.get(*row as usize) {
-                    self.replace(key, *session);
+                if let Some(session) = folded.get(*row as usize) {
+                    self.replace(*session);
                 }
             }
             if let Some(slice) = self.slices.get_mut(&slice_end) {
@@ -264,30 +269,29 @@ impl Sessions {
     }
 
     /// The part of a long session that its last stretch is not in.
-    fn all_but_last(&self, key: &[u8], session: Session) -> Option<Session> {
-        let held = self.directory.within(key, Micros(session.from.0.saturating_sub(1)), session.to);
-        let (_, rest) = held.split_last().filter(|_| held.len() > LONG)?;
-        let extents = || rest.iter().filter_map(|held| self.extent(held));
+    fn all_but_last(&self, session: Session) -> Option<Session> {
+        let links = self.chains.between(session.chain, session.from, session.to);
+        let (_, rest) = links.split_last().filter(|_| links.len() > LONG)?;
+        let extents = || rest.iter().filter_map(|link| self.extent(link));
         let (first, last) = (extents().map(|e| e.first).min()?, extents().map(|e| e.last).max()?);
-        Some(Session { from: session.from, to: rest.last()?.slice_end, first, last })
+        Some(Session { to: rest.last()?.slice_end, first, last, ..session })
     }
 
     /// Puts one stretch in the place of all of a session; its states are appended to those of the slice.
-    fn replace(&mut self, key: &[u8], session: Session) {
-        let stretches: Vec<(Micros, u32)> = self.stretches(key, session).collect();
+    fn replace(&mut self, session: Session) {
+        let stretches: Vec<(Micros, u32)> = self.stretches(session).collect();
         let said = |(slice_end, number): &(Micros, u32)| Some(self.slices.get(slice_end)?.said(*number));
         let reopened = stretches.iter().filter_map(said).filter_map(|said| said.reopened).max();
         for (slice_end, number) in stretches {
             if slice_end == session.to {
                 let extent = Extent { first: session.first, last: session.last };
                 let said = Said { closed: None, reopened };
-                let slice = self.slices.get_mut(&slice_end);
-                let number = slice.map(|slice| slice.replace(number, extent, said));
-                if let (Some(number), Some(held)) = (number, self.directory.held_mut(key, slice_end)) {
-                    held.group = number;
+                if let Some(slice) = self.slices.get_mut(&slice_end) {
+                    let number = slice.replace(number, extent, said);
+                    self.chains.renumber(session.chain, Link { slice_end, number });
                 }
             } else {
-                self.directory.remove(key, slice_end);
+                self.chains.remove(session.chain, slice_end);
                 self.forget(slice_end, number);
             }
         }
@@ -307,9 +311,7 @@ impl Sessions {
                 continue;
             }
             for number in slice.all() {
-                if let Some(held) = self.directory.held_mut(slice.key(number), *slice_end) {
-                    held.group = number;
-                }
+                self.chains.renumber(slice.chain(number), Link { slice_end: *slice_end, number });
             }
             purged.push(*slice_end);
         }

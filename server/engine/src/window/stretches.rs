@@ -56,6 +56,8 @@ pub(crate) struct Stretches {
     current: Vec<u32>,
     /// Of each stretch its key's group.
     group: Vec<u32>,
+    /// Of each stretch its key's number among all keys.
+    chain: Vec<u32>,
     aggregates: Aggregates,
     extents: Vec<Extent>,
     is_gone: Vec<bool>,
@@ -85,6 +87,7 @@ impl Stretches {
             groups: Groups::new(schema)?,
             current: Vec::new(),
             group: Vec::new(),
+            chain: Vec::new(),
             aggregates: Aggregates::new(),
             extents: Vec::new(),
             is_gone: Vec::new(),
@@ -152,6 +155,7 @@ impl Stretches {
             None => self.current.push(number),
         }
         self.group.push(group);
+        self.chain.push(u32::MAX);
         self.extents.push(Extent { first: Micros(i64::MAX), last: Micros::MIN });
         self.is_gone.push(false);
         self.is_stored.push(false);
@@ -178,6 +182,18 @@ impl Stretches {
         if self.is_gone(number) { None } else { self.extents.get(number as usize).copied() }
     }
 
+    /// The number of a stretch's key among all keys.
+    pub(crate) fn chain(&self, number: u32) -> u32 {
+        self.chain.get(number as usize).copied().unwrap_or(u32::MAX)
+    }
+
+    /// Says which number that is.
+    pub(crate) fn set_chain(&mut self, number: u32, chain: u32) {
+        if let Some(known) = self.chain.get_mut(number as usize) {
+            *known = chain;
+        }
+    }
+
     /// Encoded key of a stretch.
     pub(crate) fn key(&self, number: u32) -> &[u8] {
         self.groups.key(self.group_of(number))
@@ -194,7 +210,11 @@ impl Stretches {
 
     /// What was said of a stretch's session.
     pub(crate) fn said(&self, number: u32) -> Said {
-        self.said.get(&number).copied().unwrap_or_default()
+        if self.said.is_empty() {
+            Said::default()
+        } else {
+            self.said.get(&number).copied().unwrap_or_default()
+        }
     }
 
     /// Notes what was said of a stretch's session.
@@ -212,7 +232,9 @@ impl Stretches {
         {
             *is_gone = true;
             self.live -= 1;
-            self.said.remove(&number);
+            if !self.said.is_empty() {
+                self.said.remove(&number);
+            }
             if self.is_stored.get(number as usize).copied().unwrap_or_default() {
                 self.removed.push(number);
             }
@@ -221,8 +243,10 @@ impl Stretches {
 
     /// Puts a stretch in the place of another one of its key; its states are still to be appended.
     pub(crate) fn replace(&mut self, number: u32, extent: Extent, said: Said) -> u32 {
+        let chain = self.chain(number);
         self.remove(number);
         let number = self.begin(self.group_of(number));
+        self.set_chain(number, chain);
         if let Some(known) = self.extents.get_mut(number as usize) {
             *known = extent;
         }
@@ -360,6 +384,7 @@ impl Stretches {
         let of = |(new, old): (u32, &u32)| Some((new, self.said.get(old).copied()?));
         self.said = (0..).zip(&left).filter_map(of).collect();
         self.groups = groups;
+        self.chain = left.iter().map(|number| self.chain(*number)).collect();
         self.group = (0..left.len() as u32).collect();
         self.current = self.group.clone();
         self.is_gone = vec![false; left.len()];

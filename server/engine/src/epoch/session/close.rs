@@ -5,6 +5,7 @@ use super::super::lanes::Cut;
 use super::super::windowed::state_error;
 use super::super::{CloseCursor, Error, Output};
 use super::Sessionized;
+use super::ends::End;
 use crate::time::Micros;
 use crate::window::{Said, Session};
 
@@ -27,7 +28,7 @@ impl Sessionized {
         let Some(slice) = self.sessions.slices.get(&slice_end) else { return };
         let edge = self.watermark;
         for number in slice.all() {
-            let Some(end) = self.sessions.ends_with(slice_end, number) else { continue };
+            let Some((end, _)) = self.sessions.ends_with(slice_end, number) else { continue };
             let is_due = |c: &CloseCursor| (end, slice.key(number)) > (c.window_end, c.key.as_slice());
             if end > edge || cursor.is_some_and(is_due) {
                 self.open.push(end, slice_end, number);
@@ -41,15 +42,21 @@ impl Sessionized {
     pub(super) fn collect_due(&mut self) {
         let edge = self.watermark;
         self.enter(edge);
-        let mut due = Vec::new();
-        while let Some((end, slice_end, number)) = self.open.pop(edge) {
-            if self.sessions.ends_with(slice_end, number) == Some(end)
-                && let Some(slice) = self.sessions.slices.get(&slice_end)
-            {
-                due.push((end, slice.key(number).to_vec(), slice_end));
-            }
+        let mut ends = std::mem::take(&mut self.taken);
+        ends.clear();
+        self.open.take_until(edge, &mut ends);
+        // By stretch: memory is gone through from front to back.
+        ends.sort_unstable_by_key(|(_, slice_end, number)| (*slice_end, *number));
+        let mut due: Vec<Session> = Vec::new();
+        for (end, slice_end, number) in ends.iter().copied() {
+            let ends_here = self.sessions.ends_with(slice_end, number).filter(|(now, _)| *now == end);
+            due.extend(ends_here.and_then(|(_, chain)| self.sessions.find(chain, slice_end)));
         }
-        due.sort_unstable();
+        self.taken = ends;
+        due.sort_unstable_by(|one, other| {
+            let by_key = || self.sessions.key(*one).cmp(self.sessions.key(*other));
+            one.last.cmp(&other.last).then_with(by_key)
+        });
         due.dedup();
         // What was due before ends earlier.
         self.due.extend(due);
@@ -57,41 +64,38 @@ impl Sessionized {
 
     /// Closes the sessions that are due, up to the cut.
     pub(super) fn close_to(&mut self, cut: Option<&Cut>, output: &mut Output) -> Result<(), Error> {
-        let is_done = |(end, key, _): &(Micros, Vec<u8>, Micros)| {
-            cut.is_none_or(|cut| (*end, key) <= (cut.done.window_end, &cut.done.key))
+        let is_done = |session: &Session| {
+            let place = (self.sessions.end(*session), self.sessions.key(*session));
+            cut.is_none_or(|cut| place <= (cut.done.window_end, &cut.done.key))
         };
         let now = self.due.partition_point(is_done);
-        let closing: Vec<(Vec<u8>, Session)> = self
-            .due
-            .drain(..now)
-            .filter_map(|(_, key, slice_end)| {
-                let session = self.sessions.find(&key, slice_end)?;
-                Some((key, session))
-            })
-            .collect();
+        let closing: Vec<Session> = self.due.drain(..now).collect();
         self.let_out(closing, Kind::Close, output)
     }
 
     /// Lets the rows of closed sessions out, which are kept for late records from here.
     pub(super) fn let_out(
         &mut self,
-        closing: Vec<(Vec<u8>, Session)>,
+        closing: Vec<Session>,
         kind: Kind,
         output: &mut Output,
     ) -> Result<(), Error> {
-        let mut last: Vec<(Micros, Micros, u32)> = Vec::with_capacity(closing.len());
-        for (key, session) in &closing {
-            let stretch = self.sessions.stretches(key, *session).last();
-            last.extend(stretch.map(|(slice_end, number)| (self.sessions.end(*session), slice_end, number)));
+        let event_times = closing.iter().map(|session| self.sessions.end(*session)).collect();
+        let out = self.emit(&closing, event_times, kind, output)?;
+        if self.emission.allowed_lateness.0 == 0 {
+            // No record comes into one of them any more.
+            self.over.extend(closing);
+            return Ok(());
         }
-        let event_times = last.iter().map(|(end, ..)| *end).collect();
-        let out = self.emit(closing, event_times, kind, output)?;
-        if self.emission.allowed_lateness.0 > 0 {
-            for row in out {
-                let Some((end, slice_end, number)) = last.get(row as usize) else { continue };
-                if let Some(slice) = self.sessions.slices.get_mut(slice_end) {
-                    slice.say(*number, Said { closed: Some(*end), reopened: None });
-                }
+        let mut last: Vec<End> = Vec::with_capacity(closing.len());
+        for session in closing {
+            let stretch = self.sessions.stretches(session).last();
+            last.extend(stretch.map(|(slice_end, number)| (self.sessions.end(session), slice_end, number)));
+        }
+        for row in out {
+            let Some((end, slice_end, number)) = last.get(row as usize) else { continue };
+            if let Some(slice) = self.sessions.slices.get_mut(slice_end) {
+                slice.say(*number, Said { closed: Some(*end), reopened: None });
             }
         }
         self.closed.extend(last.into_iter());
@@ -101,18 +105,18 @@ impl Sessionized {
     /// Lets rows of sessions out. Returns which of them came out.
     pub(super) fn emit(
         &mut self,
-        sessions: Vec<(Vec<u8>, Session)>,
+        sessions: &[Session],
         event_times: Vec<Micros>,
         kind: Kind,
         output: &mut Output,
     ) -> Result<Vec<u32>, Error> {
-        let Some((_, session)) = sessions.first() else { return Ok(Vec::new()) };
+        let Some(session) = sessions.first() else { return Ok(Vec::new()) };
         let end = self.sessions.end(*session);
         let states =
-            self.sessions.states(&self.plan.functions, &sessions).map_err(|e| state_error(end, &e))?;
-        let bounds = sessions.iter().map(|(_, session)| (session.first, self.sessions.end(*session)));
+            self.sessions.states(&self.plan.functions, sessions).map_err(|e| state_error(end, &e))?;
+        let bounds = sessions.iter().map(|session| (session.first, self.sessions.end(*session)));
         let bounds = Bounds::Each(bounds.collect());
-        let keys = sessions.into_iter().map(|(key, _)| key).collect();
+        let keys = sessions.iter().map(|session| self.sessions.key(*session).to_vec()).collect();
         let is_out = kind != Kind::Close || self.emission.on_update;
         let due = Due { bounds, keys, states, event_times, first: kind != Kind::Revision };
         self.plan.emit(due, &|_| is_out, output)
@@ -132,15 +136,21 @@ impl Sessionized {
     /// Forgets the sessions that are closed to late records.
     pub(super) fn retire(&mut self) {
         let gone = self.watermark - self.emission.allowed_lateness;
-        while let Some((end, slice_end, number)) = self.closed.pop(gone) {
-            if self.sessions.ends_with(slice_end, number) != Some(end) {
+        for session in std::mem::take(&mut self.over) {
+            self.sessions.remove(session);
+        }
+        let mut ends = std::mem::take(&mut self.taken);
+        ends.clear();
+        self.closed.take_until(gone, &mut ends);
+        for (end, slice_end, number) in ends.iter().copied() {
+            if self.sessions.ends_with(slice_end, number).is_none_or(|(now, _)| now != end) {
                 continue;
             }
-            if let Some((key, session)) = self.sessions.of(slice_end, number) {
-                let key = key.to_vec();
-                self.sessions.remove(&key, session);
+            if let Some(session) = self.sessions.of(slice_end, number) {
+                self.sessions.remove(session);
             }
         }
+        self.taken = ends;
     }
 
     /// After stretches of a slice were numbered anew, while no close is under way.

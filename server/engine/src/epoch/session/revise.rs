@@ -30,15 +30,15 @@ impl Sessionized {
             if let Some(end) = ends.filter(|_| slice_end <= entered) {
                 self.open.push(end, slice_end, number);
             }
-            if may_be_closed && let Some((key, session)) = self.sessions.of(slice_end, number) {
-                changed.insert((self.sessions.end(session), key.to_vec()), session);
+            if may_be_closed && let Some(session) = self.sessions.of(slice_end, number) {
+                changed.insert((self.sessions.end(session), self.sessions.key(session).to_vec()), session);
             }
         }
         let (mut again, mut first) = (Vec::new(), Vec::new());
         for ((end, key), session) in changed {
             let is_out = self.supersede(&key, session);
             if end <= edge {
-                if is_out { &mut again } else { &mut first }.push((key, session));
+                if is_out { &mut again } else { &mut first }.push(session);
             }
         }
         self.let_out(again, Kind::Revision, output)?;
@@ -49,7 +49,7 @@ impl Sessionized {
     /// whether one stands there.
     fn supersede(&mut self, key: &[u8], session: Session) -> bool {
         let end = self.sessions.end(session);
-        let stretches: Vec<(Micros, u32)> = self.sessions.stretches(key, session).collect();
+        let stretches: Vec<(Micros, u32)> = self.sessions.stretches(session).collect();
         let mut is_out = false;
         for (slice_end, number) in stretches {
             let Some(slice) = self.sessions.slices.get_mut(&slice_end) else { continue };
@@ -86,9 +86,9 @@ impl Sessionized {
         }
         let mut shown: BTreeMap<(Micros, Vec<u8>), Session> = BTreeMap::new();
         for (slice_end, number) in touched {
-            let Some((key, session)) = self.sessions.of(slice_end, number) else { continue };
+            let Some(session) = self.sessions.of(slice_end, number) else { continue };
             if self.sessions.end(session) > edge {
-                let key = key.to_vec();
+                let key = self.sessions.key(session).to_vec();
                 shown.insert((self.stands_at(&key, session), key), session);
             }
         }
@@ -100,11 +100,11 @@ impl Sessionized {
             .collect();
         shown.retain(|(time, key), _| !closed.contains(&(*time, key.as_slice())));
         let (mut sessions, mut event_times) = (Vec::new(), Vec::new());
-        for ((time, key), session) in shown {
-            sessions.push((key, session));
+        for ((time, _), session) in shown {
+            sessions.push(session);
             event_times.push(time);
         }
-        self.emit(sessions, event_times, Kind::Update, output)?;
+        self.emit(&sessions, event_times, Kind::Update, output)?;
         Ok(())
     }
 
@@ -114,7 +114,7 @@ impl Sessionized {
         if self.emission.allowed_lateness.0 == 0 {
             return session.last;
         }
-        let stretches = self.sessions.stretches(key, session);
+        let stretches = self.sessions.stretches(session);
         let said = stretches.filter_map(|(slice_end, number)| {
             Some(self.sessions.slices.get(&slice_end)?.said(number).reopened)
         });
@@ -125,7 +125,7 @@ impl Sessionized {
         let stands = before.max(now).max(Some(session.last)).unwrap_or(session.last);
         if now == Some(stands) {
             self.gone.remove(&(key.to_vec(), stands));
-            let last = self.sessions.stretches(key, session).last();
+            let last = self.sessions.stretches(session).last();
             if let Some((slice_end, number)) = last
                 && let Some(slice) = self.sessions.slices.get_mut(&slice_end)
             {

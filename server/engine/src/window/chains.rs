@@ -1,0 +1,150 @@
+//! The stretches of each key.
+
+use std::hash::BuildHasher;
+
+use foldhash::fast::FixedState;
+use hashbrown::HashTable;
+
+use crate::time::Micros;
+
+/// One stretch of a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Link {
+    pub(crate) slice_end: Micros,
+    /// Its number there.
+    pub(crate) number: u32,
+}
+
+/// What is known of one key.
+#[derive(Debug, Default)]
+struct Chain {
+    /// Encoded.
+    key: Box<[u8]>,
+    hash: u64,
+    /// Ascending.
+    links: Vec<Link>,
+}
+
+/// Keys by number, each with its stretches in the order of time. A key is looked up once for each stretch, when
+/// that begins; from there on its number does. A number is free for another key once its key has no stretches
+/// any more: nothing that leaves the engine depends on numbers or on the order of the table.
+#[derive(Default)]
+pub(crate) struct Chains {
+    /// Hash and number of each key.
+    table: HashTable<(u64, u32)>,
+    chains: Vec<Chain>,
+    free: Vec<u32>,
+    hasher: FixedState,
+}
+
+impl Chains {
+    /// Adds a stretch, which was not known. Returns the number of its key.
+    pub(crate) fn add(&mut self, key: &[u8], link: Link) -> u32 {
+        let number = self.intern(key);
+        if let Some(chain) = self.chains.get_mut(number as usize) {
+            let place = chain.links.partition_point(|known| known.slice_end < link.slice_end);
+            chain.links.insert(place, link);
+        }
+        number
+    }
+
+    /// The number of a key, if it has stretches.
+    pub(crate) fn find(&self, key: &[u8]) -> Option<u32> {
+        self.find_hashed(key, self.hasher.hash_one(key))
+    }
+
+    fn find_hashed(&self, key: &[u8], hash: u64) -> Option<u32> {
+        let chains = &self.chains;
+        let found = self.table.find(hash, |(known, number)| {
+            *known == hash && chains.get(*number as usize).is_some_and(|chain| *chain.key == *key)
+        });
+        found.map(|(_, number)| *number)
+    }
+
+    fn intern(&mut self, key: &[u8]) -> u32 {
+        let hash = self.hasher.hash_one(key);
+        if let Some(number) = self.find_hashed(key, hash) {
+            return number;
+        }
+        let number = self.free.pop().unwrap_or_else(|| {
+            self.chains.push(Chain::default());
+            self.chains.len() as u32 - 1
+        });
+        if let Some(chain) = self.chains.get_mut(number as usize) {
+            // The room for links stays from the key before.
+            chain.key = key.into();
+            chain.hash = hash;
+        }
+        self.table.insert_unique(hash, (hash, number), |(hash, _)| *hash);
+        number
+    }
+
+    /// A key.
+    pub(crate) fn key(&self, chain: u32) -> &[u8] {
+        self.chains.get(chain as usize).map_or(&[], |chain| &chain.key)
+    }
+
+    /// The stretches of a key, in the order of time.
+    pub(crate) fn links(&self, chain: u32) -> &[Link] {
+        self.chains.get(chain as usize).map_or(&[], |chain| &chain.links)
+    }
+
+    /// Those from slice to slice.
+    pub(crate) fn between(&self, chain: u32, from: Micros, to: Micros) -> &[Link] {
+        let links = self.links(chain);
+        let from = links.partition_point(|link| link.slice_end < from);
+        let to = links.partition_point(|link| link.slice_end <= to);
+        links.get(from..to).unwrap_or_default()
+    }
+
+    /// The stretch of a key in a slice has another number now.
+    pub(crate) fn renumber(&mut self, chain: u32, link: Link) {
+        let links = self.chains.get_mut(chain as usize).map(|chain| &mut chain.links);
+        let known = links.and_then(|links| links.iter_mut().find(|known| known.slice_end == link.slice_end));
+        if let Some(known) = known {
+            *known = link;
+        }
+    }
+
+    /// Forgets the stretch of a key in a slice.
+    pub(crate) fn remove(&mut self, chain: u32, slice_end: Micros) {
+        let Some(of_key) = self.chains.get_mut(chain as usize) else { return };
+        let before = of_key.links.len();
+        of_key.links.retain(|link| link.slice_end != slice_end);
+        if before > 0
+            && of_key.links.is_empty()
+            && let Ok(entry) = self.table.find_entry(of_key.hash, |(_, number)| *number == chain)
+        {
+            entry.remove();
+            of_key.key = Box::default();
+            self.free.push(chain);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn link(slice_end: i64, number: u32) -> Link {
+        Link { slice_end: Micros(slice_end), number }
+    }
+
+    #[test]
+    fn stretches_lie_in_the_order_of_time_and_numbers_are_used_again() {
+        let mut chains = Chains::default();
+        let ann = chains.add(b"ann", link(20, 0));
+        let bob = chains.add(b"bob", link(20, 1));
+        assert_eq!((chains.add(b"ann", link(40, 7)), chains.add(b"ann", link(30, 5))), (ann, ann));
+        assert_eq!(chains.links(ann), [link(20, 0), link(30, 5), link(40, 7)]);
+        assert_eq!(chains.between(ann, Micros(21), Micros(40)), [link(30, 5), link(40, 7)]);
+        chains.renumber(ann, link(30, 6));
+        chains.remove(ann, Micros(20));
+        assert_eq!((chains.links(ann), chains.key(ann)), (&[link(30, 6), link(40, 7)][..], &b"ann"[..]));
+        chains.remove(bob, Micros(20));
+        chains.remove(bob, Micros(20));
+        assert_eq!((chains.find(b"bob"), chains.find(b"ann")), (None, Some(ann)));
+        assert_eq!(chains.add(b"cat", link(50, 0)), bob, "a number that is free");
+        assert_eq!((chains.links(bob), chains.key(bob)), (&[link(50, 0)][..], &b"cat"[..]));
+    }
+}
