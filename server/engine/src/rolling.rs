@@ -6,19 +6,19 @@
 //! ```
 //!
 //! A record is an [`Entry`] of its key and a row of the slice that holds its time. Slices are dropped whole,
-//! and take their entries with them. [`Pending`] has the rows that wait for the watermark, [`Timers`] the
-//! instants at which a frame may become empty. None of them is saved: they follow from the entries.
+//! and take their entries with them. [`Timers`] has the instants at which a frame may become empty. Entries and
+//! timers are not saved: they follow from the rows.
 
 mod gather;
 mod keys;
 mod marks;
-mod pending;
+mod records;
 mod slices;
 mod timers;
 
 pub(crate) use gather::{Gather, Places};
-pub(crate) use keys::{Entry, Keys};
+pub(crate) use keys::Keys;
 pub(crate) use marks::Marks;
-pub(crate) use pending::Pending;
+pub(crate) use records::{Entry, Records, Totals};
 pub(crate) use slices::{IDENTITY, Identity, Slices, identity_columns};
 pub(crate) use timers::Timers;

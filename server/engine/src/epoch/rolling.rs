@@ -22,6 +22,7 @@ use datafusion::physical_expr::PhysicalExpr;
 
 use self::due::Due;
 use self::plan::Plan;
+use self::tally::Tally;
 use super::evaluate::column;
 use super::intake::{by_slice, cast, selection};
 use super::keyed::Keyed;
@@ -30,7 +31,8 @@ use super::records::{Rows, Verdicts};
 use super::{CloseCursor, Emission, Error, Output, Reason, RecordId};
 use crate::key;
 use crate::query::FeatureQuery;
-use crate::rolling::{Entry, Keys, Marks, Pending, Slices, Timers, identity_columns};
+use crate::rolling::{Entry, Keys, Marks, Slices, Timers, Totals, identity_columns};
+use crate::runs::Runs;
 use crate::state::StateRow;
 use crate::time::{Micros, Span};
 
@@ -53,14 +55,15 @@ pub(super) struct Rolling {
     keys: Keys,
     slices: Slices,
     marks: Marks,
-    /// Rows that wait for the watermark; none with `on_update`, where they are out.
-    pending: Pending,
+    /// Instant and key of rows that wait for the watermark, some of them twice; none with `on_update`, where
+    /// they are out.
+    pending: Runs<(i64, u32)>,
     timers: Timers,
     /// Rows that the watermark has passed, in order, as far as they are not out: a large close goes on.
     left: Vec<Due>,
     /// Rows that come out in this epoch.
     due: Vec<Due>,
-    /// Key and time of this epoch's records.
+    /// Key and time of those of this epoch's records that bring rows about at once.
     fresh: Vec<(u32, i64)>,
     /// The greatest event time among the records.
     latest: Micros,
@@ -94,14 +97,15 @@ impl Lane for Rolling {
     ) -> Result<Self, Error> {
         let kept_for = plan.longest.0.saturating_add(emission.allowed_lateness.0);
         let length = Span((kept_for / SLICES).max(SHORTEST_SLICE.0));
-        let (keys, timers) = (Keys::new(plan.tallies.len()), Timers::new(plan.frames.len()));
+        let totals = Totals::new(plan.tallies.iter().map(Tally::is_wide));
+        let (keys, timers) = (Keys::new(totals), Timers::new(plan.frames.len()));
         let mut rolling = Self {
             plan: Arc::clone(plan),
             emission,
             keys,
             slices: Slices::new(length),
             marks: Marks::new(length),
-            pending: Pending::default(),
+            pending: Runs::default(),
             timers,
             left: Vec::new(),
             due: Vec::new(),
@@ -278,51 +282,69 @@ impl Rolling {
     fn keep(&mut self, rows: &Keyed) -> Result<(), Error> {
         let (keys, columns) = rows.columns.split_at_checked(self.plan.shape.keys.len()).unwrap_or_default();
         let encoder = key::Encoder::new(keys).map_err(|e| Error::Contract(e.to_string()))?;
-        let mut bytes = Vec::new();
-        let owners = (0..rows.len()).map(|row| {
-            bytes.clear();
-            encoder.append(row, &mut bytes);
-            self.keys.intern(&bytes)
-        });
-        let owners: Vec<u32> = owners.collect();
         let mut all = columns.to_vec();
         let ends: Vec<i64> = rows.starts.iter().map(|time| self.slices.end_of(*time).0).collect();
-        all.push(Arc::new(UInt32Array::from(owners)));
-        by_slice(&ends, &all, &mut |end, columns, _| self.arrive(Micros(end), columns))
+        all.push(Arc::new(UInt32Array::from_iter_values(0..rows.len() as u32)));
+        by_slice(&ends, &all, &mut |end, columns, _| self.arrive(Micros(end), columns, &encoder))
     }
 
-    /// Adds records of one slice that just came in; the last column is their keys.
-    fn arrive(&mut self, end: Micros, columns: &[ArrayRef]) -> Result<(), Error> {
-        let (owners, columns) = match columns.split_last() {
-            Some((owners, columns)) => (owners.as_primitive_opt::<UInt32Type>(), columns),
+    /// Adds records of one slice that just came in; the last column is their place among the rows.
+    fn arrive(&mut self, end: Micros, columns: &[ArrayRef], encoder: &key::Encoder<'_>) -> Result<(), Error> {
+        let (members, columns) = match columns.split_last() {
+            Some((members, columns)) => (members.as_primitive_opt::<UInt32Type>(), columns),
             None => (None, columns),
         };
         let times = columns.first().and_then(|times| times.as_primitive_opt::<Int64Type>());
-        let (Some(owners), Some(times)) = (owners, times) else {
-            return Err(Error::Contract("records without a key or a time".into()));
+        let (Some(members), Some(times)) = (members, times) else {
+            return Err(Error::Contract("records without a place or a time".into()));
         };
-        let entries = owners.values().iter().copied().zip(times.values().iter().copied());
-        let entries: Vec<(u32, i64)> = entries.collect();
-        self.fresh.extend_from_slice(&entries);
-        self.append(end, columns.to_vec(), &entries)
-    }
-
-    /// Adds records of one slice, by key and time.
-    fn append(&mut self, end: Micros, columns: Vec<ArrayRef>, entries: &[(u32, i64)]) -> Result<(), Error> {
-        let owners: Vec<u32> = entries.iter().map(|(owner, _)| *owner).collect();
-        let tallies: Vec<Vec<i128>> =
-            self.plan.tallies.iter().map(|tally| tally.values(&columns, entries.len())).collect();
-        let first = self.slices.append(end, columns, &owners)?;
-        let Self { keys, slices, latest, .. } = self;
-        let mut added: Vec<i128> = Vec::with_capacity(tallies.len());
-        for (number, (owner, time)) in entries.iter().enumerate() {
-            let entry = Entry { time: *time, row: first + number as u32 };
-            added.clear();
-            added.extend(tallies.iter().map(|values| values.get(number).copied().unwrap_or_default()));
-            keys.insert(*owner, entry, &added, |peer| slices.identity(peer) <= slices.identity(entry));
-            *latest = (*latest).max(Micros(*time));
+        let mut bytes = Vec::new();
+        let owners = self.append(end, columns.to_vec(), |keys, record| {
+            bytes.clear();
+            encoder.append(members.value(record) as usize, &mut bytes);
+            keys.intern(&bytes)
+        })?;
+        for (owner, time) in owners.into_iter().zip(times.values().iter().copied()) {
+            if self.emission.on_update || time < self.watermark.0 {
+                self.fresh.push((owner, time));
+                continue;
+            }
+            self.pending.push((time, owner));
+            for (frame, of) in (0..).zip(&self.plan.frames) {
+                self.timers.arm(owner, frame, time.saturating_add(of.preceding.0).saturating_add(1));
+            }
         }
         Ok(())
+    }
+
+    /// Adds records of one slice; `owner` says of each, in order, which key it is of. Returns these.
+    fn append(
+        &mut self,
+        end: Micros,
+        columns: Vec<ArrayRef>,
+        mut owner: impl FnMut(&mut Keys, usize) -> u32,
+    ) -> Result<Vec<u32>, Error> {
+        let times = columns.first().and_then(|times| times.as_primitive_opt::<Int64Type>()).cloned();
+        let Some(times) = times else { return Err(Error::Contract("records without a time".into())) };
+        // What each record adds to the totals, one record after the other.
+        let width = self.keys.totals().words();
+        let mut added = vec![0; times.len() * width];
+        for (number, tally) in self.plan.tallies.iter().enumerate() {
+            tally.add(&columns, number, self.keys.totals(), &mut added);
+        }
+        let first = self.slices.append(end, columns, times.len())?;
+        let Self { keys, slices, latest, .. } = self;
+        let owners: Vec<u32> = (0..times.len()).map(|record| owner(keys, record)).collect();
+        // By key: memory is gone through once, from front to back.
+        for (number, record) in by_number(owners.iter().copied()) {
+            let Some(time) = times.values().get(record).copied() else { continue };
+            let entry = Entry { time, row: first + record as u32 };
+            let added = added.get(record * width..(record + 1) * width).unwrap_or_default();
+            keys.insert(number, entry, added, |peer| slices.identity(peer) <= slices.identity(entry));
+            *latest = (*latest).max(Micros(time));
+        }
+        slices.own(end, &owners);
+        Ok(owners)
     }
 
     /// Lets go of what no row looks back on any more.
@@ -331,8 +353,8 @@ impl Rolling {
         let lateness = self.emission.allowed_lateness;
         let gone = Micros(reached) - lateness - self.plan.longest;
         while let Some((end, slice)) = self.slices.pop_before(gone) {
+            self.keys.forget(end.0);
             for owner in &slice.owners {
-                self.keys.forget(*owner, end.0);
                 self.keys.release(*owner);
             }
             if slice.saved > 0 {
@@ -341,10 +363,7 @@ impl Rolling {
         }
         while let Some((end, marked)) = self.marks.pop_before(Micros(reached) - lateness) {
             for (owner, _) in &marked.rows {
-                if let Some(key) = self.keys.get_mut(*owner) {
-                    let gone = key.marks.partition_point(|at| *at < end.0);
-                    key.marks.drain(..gone);
-                }
+                self.keys.unmark(*owner, end.0);
                 self.keys.release(*owner);
             }
             if marked.saved > 0 {
@@ -360,22 +379,30 @@ impl Rolling {
         }
         let horizon = self.watermark.0;
         let mut waiting = Vec::new();
-        for (number, key) in self.keys.iter() {
+        for number in self.keys.iter() {
+            let records = self.keys.records(number);
             // Rows before this instant are out.
             let from = match cursor {
                 None => horizon,
-                Some(cursor) if *key.bytes <= *cursor.key => cursor.window_end.next().0,
+                Some(cursor) if *self.keys.bytes(number) <= *cursor.key => cursor.window_end.next().0,
                 Some(cursor) => cursor.window_end.0,
             };
             if !self.emission.on_update {
-                waiting.extend(key.times(from).map(|time| (time, number)));
+                waiting.extend(records.times(from).map(|time| (time, number)));
             }
             for (frame, of) in (0..).zip(&self.plan.frames) {
-                if let Some(at) = key.emptied(of.preceding.0, from, from, |_| {}) {
+                if let Some(at) = records.emptied(of.preceding.0, from, from, |_| {}) {
                     self.timers.arm(number, frame, at);
                 }
             }
         }
-        self.pending.add(waiting);
+        self.pending.extend(waiting);
     }
+}
+
+/// Numbers in their order, each with its place among those given.
+fn by_number(numbers: impl Iterator<Item = u32>) -> impl Iterator<Item = (u32, usize)> {
+    let mut order: Vec<u64> = numbers.zip(0_u64..).map(|(number, at)| u64::from(number) << 32 | at).collect();
+    order.sort_unstable();
+    order.into_iter().map(|both| ((both >> 32) as u32, (both & u64::from(u32::MAX)) as usize))
 }

@@ -67,9 +67,8 @@ impl<'p> Gather<'p> {
 
     /// Adds a key's records, by position.
     pub(crate) fn extend(&mut self, keys: &Keys, key: u32, entries: std::ops::Range<usize>) {
-        let own = keys.get(key).and_then(|key| key.entries.get(entries)).unwrap_or_default();
-        for entry in own {
-            self.push(*entry);
+        for entry in keys.records(key).iter(entries) {
+            self.push(entry);
         }
     }
 

@@ -1,120 +1,129 @@
 //! Keys, and the records that each of them has.
 
+use std::cmp::Ordering;
 use std::hash::BuildHasher;
-use std::ops::Range;
 
 use foldhash::fast::FixedState;
 use hashbrown::HashTable;
 
-/// One record of a key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Entry {
-    /// Its event time in microseconds, which says in which slice it lies.
-    pub(crate) time: i64,
-    /// Its row there.
-    pub(crate) row: u32,
+use super::records::{self, Entry, Records, Totals};
+use crate::state::prefix;
+
+/// Bytes of a key that need no memory of their own.
+const SHORT: usize = 22;
+
+/// An encoded key.
+enum Bytes {
+    /// So many of these.
+    Short(u8, [u8; SHORT]),
+    Long(Box<[u8]>),
 }
 
-/// One key.
-#[derive(Debug, Default)]
-pub(crate) struct Key {
-    /// Encoded.
-    pub(crate) bytes: Box<[u8]>,
-    /// Its records in the order of (time, source, partition, offset).
-    pub(crate) entries: Vec<Entry>,
-    /// Running totals: those before its first record, then those after each, as many as there are tallies.
-    totals: Vec<i128>,
-    /// Instants at which it has a row that is out though it has no record there, ascending.
-    pub(crate) marks: Vec<i64>,
-}
-
-impl Key {
-    /// The entries with a time in `[from, to]`, as positions.
-    pub(crate) fn between(&self, from: i64, to: i64) -> Range<usize> {
-        let start = self.entries.partition_point(|e| e.time < from);
-        let rest = self.entries.get(start..).unwrap_or_default();
-        start..start + rest.partition_point(|e| e.time <= to)
-    }
-
-    /// The times of its records from `from` on, each once.
-    pub(crate) fn times(&self, from: i64) -> impl Iterator<Item = i64> {
-        let start = self.entries.partition_point(|e| e.time < from);
-        let mut last = None;
-        let entries = self.entries.get(start..).unwrap_or_default().iter();
-        entries.map(|e| e.time).filter(move |time| last.replace(*time) != Some(*time))
-    }
-
-    /// The instants in `[from, to)` at which a frame that reaches `preceding` back has just become empty, and
-    /// then the first one after those, as things are now.
-    ///
-    /// That is a microsecond after the last instant whose frame holds the last record of a run; where the
-    /// next record comes right there, the frame is not empty.
-    pub(crate) fn emptied(
-        &self,
-        preceding: i64,
-        from: i64,
-        to: i64,
-        mut each: impl FnMut(i64),
-    ) -> Option<i64> {
-        let after = |e: &Entry| e.time.saturating_add(preceding).saturating_add(1);
-        let start = self.entries.partition_point(|e| after(e) < from);
-        let mut rest = self.entries.get(start..).unwrap_or_default().iter().peekable();
-        while let Some(entry) = rest.next() {
-            let at = after(entry);
-            if rest.peek().is_some_and(|next| next.time <= at) {
-                continue;
+impl Bytes {
+    fn new(bytes: &[u8]) -> Self {
+        let mut short = [0; SHORT];
+        match (short.get_mut(..bytes.len()), u8::try_from(bytes.len())) {
+            (Some(place), Ok(length)) => {
+                place.copy_from_slice(bytes);
+                Self::Short(length, short)
             }
-            if at >= to {
-                return Some(at);
-            }
-            each(at);
+            _ => Self::Long(bytes.into()),
         }
-        None
+    }
+
+    fn get(&self) -> &[u8] {
+        match self {
+            Self::Short(length, short) => short.get(..usize::from(*length)).unwrap_or_default(),
+            Self::Long(bytes) => bytes,
+        }
     }
 }
 
 /// All keys by number. A number is free for another key once its key has no records any more; nothing that
-/// leaves the engine depends on numbers or on the order of the table.
+/// leaves the engine depends on numbers or on the order of the table. What is asked for together lies together,
+/// for keys come from all over memory.
 pub(crate) struct Keys {
-    tallies: usize,
-    table: HashTable<u32>,
-    keys: Vec<Key>,
+    totals: Totals,
+    /// Hash and number of each key.
+    table: HashTable<(u64, u32)>,
+    bytes: Vec<Bytes>,
+    /// Of each key its records ([`records`]). Some that are forgotten are still there, before the others, until the
+    /// next one comes: no row looks back as far.
+    words: Vec<Vec<u64>>,
+    /// Of each key the time of its last record; [`i64::MIN`] without one, [`i64::MAX`] of a number that is free.
+    last: Vec<i64>,
+    /// Of each key the bytes that settle most comparisons.
+    prefixes: Vec<u64>,
+    /// Of each key the instants at which it has a row that is out though it has no record there, ascending.
+    marks: Vec<Vec<i64>>,
     free: Vec<u32>,
     hasher: FixedState,
+    /// Records before this time are forgotten.
+    forgotten: i64,
 }
 
 impl Keys {
-    /// No keys, for so many tallies.
-    pub(crate) fn new(tallies: usize) -> Self {
-        let (table, hasher) = (HashTable::new(), FixedState::default());
-        Self { tallies, table, keys: Vec::new(), free: Vec::new(), hasher }
+    /// No keys; these totals are kept along their records.
+    pub(crate) fn new(totals: Totals) -> Self {
+        Self {
+            totals,
+            table: HashTable::new(),
+            bytes: Vec::new(),
+            words: Vec::new(),
+            last: Vec::new(),
+            prefixes: Vec::new(),
+            marks: Vec::new(),
+            free: Vec::new(),
+            hasher: FixedState::default(),
+            forgotten: i64::MIN,
+        }
     }
 
     /// The number of a key, which is new if need be.
     pub(crate) fn intern(&mut self, bytes: &[u8]) -> u32 {
-        let Self { table, keys, free, hasher, .. } = self;
-        let hash = hasher.hash_one(bytes);
-        let is = |number: &u32| keys.get(*number as usize).is_some_and(|key| *key.bytes == *bytes);
-        if let Some(number) = table.find(hash, is) {
+        let hash = self.hasher.hash_one(bytes);
+        let all = &self.bytes;
+        let known = self.table.find(hash, |(known, number)| {
+            *known == hash && all.get(*number as usize).is_some_and(|known| known.get() == bytes)
+        });
+        if let Some((_, number)) = known {
             return *number;
         }
-        let key = Key { bytes: bytes.into(), ..Key::default() };
-        let number = match free.pop() {
-            Some(number) => {
-                if let Some(place) = keys.get_mut(number as usize) {
-                    *place = key;
-                }
-                number
-            }
+        // No column of a key is null: the first byte of all is the same.
+        let prefix = prefix(bytes, 1);
+        let number = match self.free.pop() {
+            Some(number) => number,
             None => {
-                keys.push(key);
-                keys.len() as u32 - 1
+                self.bytes.push(Bytes::new(&[]));
+                self.words.push(Vec::new());
+                self.last.push(i64::MIN);
+                self.prefixes.push(0);
+                self.marks.push(Vec::new());
+                self.bytes.len() as u32 - 1
             }
         };
-        table.insert_unique(hash, number, |other| {
-            keys.get(*other as usize).map_or(0, |key| hasher.hash_one(&*key.bytes))
-        });
+        let place = number as usize;
+        if let (Some(known), Some(last), Some(settles)) =
+            (self.bytes.get_mut(place), self.last.get_mut(place), self.prefixes.get_mut(place))
+        {
+            (*known, *last, *settles) = (Bytes::new(bytes), i64::MIN, prefix);
+        }
+        self.table.insert_unique(hash, (hash, number), |(hash, _)| *hash);
         number
+    }
+
+    /// The order of keys by their bytes.
+    pub(crate) fn order(&self, one: u32, other: u32) -> Ordering {
+        if one == other {
+            return Ordering::Equal;
+        }
+        let prefix = |number: u32| self.prefixes.get(number as usize);
+        prefix(one).cmp(&prefix(other)).then_with(|| self.bytes(one).cmp(self.bytes(other)))
+    }
+
+    /// What is added up along the records.
+    pub(crate) fn totals(&self) -> &Totals {
+        &self.totals
     }
 
     /// Number of keys.
@@ -122,93 +131,87 @@ impl Keys {
         self.table.len()
     }
 
-    /// A key.
-    pub(crate) fn get(&self, number: u32) -> Option<&Key> {
-        self.keys.get(number as usize)
-    }
-
-    /// A key, to be changed.
-    pub(crate) fn get_mut(&mut self, number: u32) -> Option<&mut Key> {
-        self.keys.get_mut(number as usize)
+    /// The records of a key.
+    pub(crate) fn records(&self, number: u32) -> Records<'_> {
+        Records::new(self.words.get(number as usize).map_or(&[], Vec::as_slice), &self.totals)
     }
 
     /// An encoded key; empty where there is no such number.
     pub(crate) fn bytes(&self, number: u32) -> &[u8] {
-        self.get(number).map_or(&[], |key| &key.bytes)
+        self.bytes.get(number as usize).map_or(&[], Bytes::get)
     }
 
-    /// All keys, by number.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, &Key)> {
-        (0..).zip(&self.keys).filter(|(_, key)| !(key.entries.is_empty() && key.marks.is_empty()))
+    /// The numbers of all keys.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = u32> {
+        (0..).zip(&self.last).filter(|(_, last)| **last < i64::MAX).map(|(number, _)| number)
     }
 
-    /// Puts a record in its place, with what it adds to each tally. `is_before` says of a record of the same
+    /// Puts a record in its place, with what it adds to each total. `is_before` says of a record of the same
     /// time whether it comes first.
     pub(crate) fn insert(
         &mut self,
         number: u32,
         entry: Entry,
-        added: &[i128],
+        added: &[u64],
         is_before: impl Fn(Entry) -> bool,
     ) {
-        let Some(key) = self.keys.get_mut(number as usize) else { return };
-        let is_last = key.entries.last().is_none_or(|last| last.time < entry.time);
-        let place = if is_last {
-            key.entries.push(entry);
-            key.entries.len() - 1
-        } else {
-            let place =
-                key.entries.partition_point(|e| e.time < entry.time || e.time == entry.time && is_before(*e));
-            key.entries.insert(place, entry);
-            place
-        };
-        if self.tallies == 0 {
-            return;
+        let place = number as usize;
+        let (Some(words), Some(last)) = (self.words.get_mut(place), self.last.get_mut(place)) else { return };
+        *last = (*last).max(entry.time);
+        let known = Records::new(words, &self.totals);
+        if known.get(0).is_some_and(|first| first.time < self.forgotten) {
+            let gone = known.before(self.forgotten);
+            records::drop_first(words, &self.totals, gone);
         }
-        if key.totals.is_empty() {
-            key.totals.resize(self.tallies, 0);
+        records::insert(words, &self.totals, entry, added, is_before);
+    }
+
+    /// The instants at which a key has a row that is out though it has no record there, ascending.
+    pub(crate) fn marks(&self, number: u32) -> &[i64] {
+        self.marks.get(number as usize).map_or(&[], Vec::as_slice)
+    }
+
+    /// Adds one; false: it was there.
+    pub(crate) fn mark(&mut self, number: u32, at: i64) -> bool {
+        let Some(marks) = self.marks.get_mut(number as usize) else { return false };
+        let place = marks.binary_search(&at);
+        if let Err(place) = place {
+            marks.insert(place, at);
         }
-        // The new record has the totals before it, and what it adds is in all from it on.
-        let before = place * self.tallies;
-        for tally in 0..self.tallies {
-            let total = key.totals.get(before + tally).copied().unwrap_or_default();
-            key.totals.insert(before + self.tallies + tally, total);
-        }
-        let later = key.totals.get_mut(before + self.tallies..).unwrap_or_default();
-        for totals in later.chunks_mut(self.tallies) {
-            totals.iter_mut().zip(added).for_each(|(total, added)| *total = total.wrapping_add(*added));
+        place.is_err()
+    }
+
+    /// Lets go of those before a time.
+    pub(crate) fn unmark(&mut self, number: u32, before: i64) {
+        if let Some(marks) = self.marks.get_mut(number as usize) {
+            let gone = marks.partition_point(|at| *at < before);
+            marks.drain(..gone);
         }
     }
 
-    /// What a tally adds up to over records of a key, which are given by position.
-    pub(crate) fn total(&self, number: u32, records: &Range<usize>, tally: usize) -> i128 {
-        let Some(key) = self.get(number) else { return 0 };
-        let at = |record: usize| key.totals.get(record * self.tallies + tally).copied().unwrap_or_default();
-        at(records.end).wrapping_sub(at(records.start))
-    }
-
-    /// Forgets a key's records before `time`.
-    pub(crate) fn forget(&mut self, number: u32, time: i64) {
-        if let Some(key) = self.keys.get_mut(number as usize) {
-            let gone = key.entries.partition_point(|e| e.time < time);
-            key.entries.drain(..gone);
-            key.totals.drain(..(gone * self.tallies).min(key.totals.len()));
-        }
+    /// Forgets all records before `time`.
+    pub(crate) fn forget(&mut self, time: i64) {
+        self.forgotten = self.forgotten.max(time);
     }
 
     /// Gives a number back if nothing is left of its key; true: it was.
     pub(crate) fn release(&mut self, number: u32) -> bool {
-        let Some(key) = self.keys.get(number as usize) else { return false };
-        if !key.entries.is_empty() || !key.marks.is_empty() {
+        let place = number as usize;
+        let Some(last) = self.last.get_mut(place) else { return false };
+        // Without a record it is there for its marks alone.
+        let is_left = *last >= self.forgotten && *last > i64::MIN;
+        if is_left || self.marks.get(place).is_some_and(|marks| !marks.is_empty()) {
             return false;
         }
-        let hash = self.hasher.hash_one(&*key.bytes);
-        // A number that was given back before is not in the table any more.
-        let Ok(entry) = self.table.find_entry(hash, |other| *other == number) else { return false };
-        entry.remove();
-        if let Some(key) = self.keys.get_mut(number as usize) {
-            *key = Key::default();
+        let (Some(bytes), Some(words)) = (self.bytes.get_mut(place), self.words.get_mut(place)) else {
+            return false;
+        };
+        let hash = self.hasher.hash_one(bytes.get());
+        if let Ok(entry) = self.table.find_entry(hash, |(_, other)| *other == number) {
+            entry.remove();
         }
+        (*bytes, *words) = (Bytes::new(&[]), Vec::new());
+        *last = i64::MAX;
         self.free.push(number);
         true
     }
@@ -218,57 +221,43 @@ impl Keys {
 mod tests {
     use super::*;
 
-    fn key(times: &[i64]) -> Key {
-        let entries = times.iter().map(|time| Entry { time: *time, row: 0 }).collect();
-        Key { entries, ..Key::default() }
-    }
-
-    #[test]
-    fn a_frame_is_empty_a_microsecond_after_it_held_the_last_record() {
-        let emptied = |times: &[i64], from, to| {
-            let mut found = Vec::new();
-            let next = key(times).emptied(10, from, to, |at| found.push(at));
-            (found, next)
-        };
-        assert_eq!(emptied(&[0, 10, 10, 20], i64::MIN, 100), (vec![31], None));
-        // The record at 11 is there when the one at 0 leaves; the one at 23 comes too late for the one at 11.
-        assert_eq!(emptied(&[0, 11, 23], i64::MIN, 100), (vec![22, 34], None));
-        assert_eq!(emptied(&[0, 11, 23], 23, 34), (vec![], Some(34)));
-        assert_eq!(emptied(&[0, 11, 23], 35, 100), (vec![], None));
+    fn entry(time: i64, row: u32) -> Entry {
+        Entry { time, row }
     }
 
     #[test]
     fn numbers_are_used_again_once_a_key_is_gone() {
-        let mut keys = Keys::new(0);
+        let mut keys = Keys::new(Totals::default());
         let (one, other) = (keys.intern(b"one"), keys.intern(b"other"));
         assert_ne!(one, other);
         assert_eq!(keys.intern(b"one"), one);
-        keys.insert(one, Entry { time: 5, row: 0 }, &[], |_| true);
+        keys.insert(one, entry(5, 0), &[], |_| true);
         assert!(!keys.release(one));
-        keys.forget(one, 6);
+        keys.forget(6);
+        assert!(keys.mark(one, 9) && !keys.mark(one, 9));
+        assert!(!keys.release(one), "a row is out");
+        keys.unmark(one, 10);
         assert!(keys.release(one));
         assert!(!keys.release(one), "once is enough");
-        assert_eq!((keys.len(), keys.intern(b"third")), (1, one));
-        assert_eq!(keys.bytes(one), b"third");
+        let third = b"\x01third, which is longer than others";
+        assert_eq!((keys.len(), keys.intern(third)), (1, one));
+        assert_eq!((keys.bytes(one), keys.records(one).len()), (&third[..], 0));
+        let second = keys.intern(b"\x01second");
+        assert_eq!((keys.order(one, second), keys.order(one, one)), (Ordering::Greater, Ordering::Equal));
     }
 
     #[test]
-    fn records_lie_in_the_order_of_time_and_peers_as_they_are_told() {
-        let mut keys = Keys::new(2);
+    fn what_is_forgotten_goes_when_the_next_record_comes() {
+        let mut keys = Keys::new(Totals::new([false]));
         let number = keys.intern(b"k");
         for (time, row) in [(5, 3), (7, 1), (5, 1), (6, 9), (5, 2)] {
-            keys.insert(number, Entry { time, row }, &[1, i128::from(row)], |peer| peer.row <= row);
+            keys.insert(number, entry(time, row), &[u64::from(row)], |peer| peer.row <= row);
         }
-        let entries = &keys.get(number).unwrap().entries;
-        let found: Vec<_> = entries.iter().map(|e| (e.time, e.row)).collect();
-        assert_eq!(found, [(5, 1), (5, 2), (5, 3), (6, 9), (7, 1)]);
-        assert_eq!(keys.get(number).unwrap().between(5, 6), 0..4);
-        assert_eq!(keys.get(number).unwrap().times(5).collect::<Vec<_>>(), [5, 6, 7]);
-        // Their totals go with them, whatever was forgotten.
-        let sums = |keys: &Keys, from, to| [0, 1].map(|tally| keys.total(number, &(from..to), tally));
-        assert_eq!((sums(&keys, 0, 5), sums(&keys, 1, 4), sums(&keys, 2, 2)), ([5, 16], [3, 14], [0, 0]));
-        keys.forget(number, 6);
-        keys.insert(number, Entry { time: 6, row: 4 }, &[1, 4], |peer| peer.row <= 4);
-        assert_eq!((sums(&keys, 0, 3), sums(&keys, 0, 1), sums(&keys, 1, 3)), ([3, 14], [1, 4], [2, 10]));
+        keys.forget(6);
+        assert_eq!(keys.records(number).total(&(3..5), 0), 10);
+        keys.insert(number, entry(6, 4), &[4], |peer| peer.row <= 4);
+        let records = keys.records(number);
+        assert_eq!(records.iter(0..9).collect::<Vec<_>>(), [entry(6, 4), entry(6, 9), entry(7, 1)]);
+        assert_eq!((records.total(&(0..3), 0), records.total(&(1..3), 0)), (14, 10));
     }
 }

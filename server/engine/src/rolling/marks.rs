@@ -29,9 +29,7 @@ impl Marks {
 
     /// Sets a mark, if it is not there.
     pub(crate) fn set(&mut self, keys: &mut Keys, key: u32, at: i64) {
-        let Some(of_key) = keys.get_mut(key) else { return };
-        if let Err(place) = of_key.marks.binary_search(&at) {
-            of_key.marks.insert(place, at);
+        if keys.mark(key, at) {
             let end = Micros(at).window_start(self.length, Span(0)) + self.length;
             self.slices.entry(end).or_default().rows.push((key, at));
         }

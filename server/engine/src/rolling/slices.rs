@@ -23,7 +23,7 @@ pub(crate) const IDENTITY: [(&str, DataType); 4] = [
 pub(crate) type Identity = (u16, u32, i64);
 
 /// Rows of a chunk at most, where small ones are put together.
-const CHUNK: usize = 1 << 16;
+const CHUNK: usize = 1 << 13;
 
 /// Slices of equal length, aligned to the Unix epoch.
 pub(crate) struct Slices {
@@ -37,6 +37,7 @@ pub(crate) struct Slice {
     pub(super) chunks: Vec<Chunk>,
     /// The key of each row.
     pub(crate) owners: Vec<u32>,
+    rows: u32,
     /// Rows up to here lie in the store.
     pub(crate) saved: usize,
 }
@@ -64,12 +65,12 @@ impl Slices {
         end.0.saturating_sub(self.length)
     }
 
-    /// Adds rows of one slice; the number of the first.
-    pub(crate) fn append(&mut self, end: Micros, columns: Vec<ArrayRef>, owners: &[u32]) -> Result<u32> {
+    /// Adds rows of one slice, whose keys are still to be said; the number of the first.
+    pub(crate) fn append(&mut self, end: Micros, columns: Vec<ArrayRef>, rows: usize) -> Result<u32> {
         let slice = self.slices.entry(end).or_default();
-        let first = slice.owners.len() as u32;
-        slice.chunks.push(Chunk { first, rows: owners.len(), columns });
-        slice.owners.extend_from_slice(owners);
+        let first = slice.rows;
+        slice.chunks.push(Chunk { first, rows, columns });
+        slice.rows += rows as u32;
         // Chunks of like size are put together, so there are few and no row is copied often.
         while let [.., one, other] = slice.chunks.as_slice()
             && one.rows <= other.rows
@@ -83,6 +84,13 @@ impl Slices {
             slice.chunks.push(chunk);
         }
         Ok(first)
+    }
+
+    /// Says which keys the rows of a slice are of that were added last.
+    pub(crate) fn own(&mut self, end: Micros, owners: &[u32]) {
+        if let Some(slice) = self.slices.get_mut(&end) {
+            slice.owners.extend_from_slice(owners);
+        }
     }
 
     /// Which record an entry is.
@@ -144,7 +152,7 @@ mod tests {
             let record = |offset| RecordId { source: 1, partition: 2, offset };
             let records: Vec<RecordId> = (next..next + size).map(record).collect();
             let columns = identity_columns(&vec![7; size as usize], &records);
-            let first = slices.append(Micros(1_000), columns, &vec![9; size as usize]).unwrap();
+            let first = slices.append(Micros(1_000), columns, size as usize).unwrap();
             assert_eq!(i64::from(first), next);
             next += size;
         }

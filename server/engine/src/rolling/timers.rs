@@ -1,12 +1,13 @@
 //! When a frame of a key may become empty.
 
-use std::collections::BTreeSet;
+use crate::runs::Runs;
 
 /// For each key and frame, the next instant at which to look whether the frame is empty. Until then there
 /// is nothing to report, however many records come: a key is looked at about once in the length of a frame.
 pub(crate) struct Timers {
     frames: usize,
-    due: BTreeSet<(i64, u32, u16)>,
+    /// Instant, key and frame. What was said to be earlier meanwhile is not armed any more.
+    due: Runs<(i64, u32, u16)>,
     /// By key, then frame; [`i64::MAX`]: none.
     armed: Vec<i64>,
 }
@@ -14,7 +15,7 @@ pub(crate) struct Timers {
 impl Timers {
     /// For so many frames.
     pub(crate) fn new(frames: usize) -> Self {
-        Self { frames, due: BTreeSet::new(), armed: Vec::new() }
+        Self { frames, due: Runs::default(), armed: Vec::new() }
     }
 
     /// Looks at `at`, or earlier if that was said before.
@@ -26,22 +27,21 @@ impl Timers {
         if let Some(armed) = self.armed.get_mut(place)
             && at < *armed
         {
-            if *armed != i64::MAX {
-                self.due.remove(&(*armed, key, frame));
-            }
             *armed = at;
-            self.due.insert((at, key, frame));
+            self.due.push((at, key, frame));
         }
     }
 
-    /// The first that is due before a time, with its key and frame; it is not armed any more.
-    pub(crate) fn pop_before(&mut self, time: i64) -> Option<(i64, u32, u16)> {
-        let (at, key, frame) = *self.due.first().filter(|(at, ..)| *at < time)?;
-        self.due.pop_first();
-        if let Some(armed) = self.armed.get_mut(key as usize * self.frames + usize::from(frame)) {
-            *armed = i64::MAX;
-        }
-        Some((at, key, frame))
+    /// Those that are due before a time, with their keys and frames, in no order; they are not armed any more.
+    pub(crate) fn take_before(&mut self, time: i64) -> Vec<(i64, u32, u16)> {
+        let Self { frames, due, armed } = self;
+        let mut taken = Vec::new();
+        due.take(|(at, ..)| *at < time, Ord::cmp, &mut taken);
+        taken.retain(|(at, key, frame)| {
+            let armed = armed.get_mut(*key as usize * *frames + usize::from(*frame));
+            armed.filter(|armed| **armed == *at).map(|armed| *armed = i64::MAX).is_some()
+        });
+        taken
     }
 }
 
@@ -56,11 +56,13 @@ mod tests {
         timers.arm(3, 1, 40);
         timers.arm(3, 1, 60);
         timers.arm(0, 0, 45);
-        assert_eq!(timers.pop_before(40), None);
-        assert_eq!(timers.pop_before(100), Some((40, 3, 1)));
-        assert_eq!(timers.pop_before(100), Some((45, 0, 0)));
-        assert_eq!(timers.pop_before(100), None);
+        assert_eq!(timers.take_before(40), []);
+        assert_eq!(timers.take_before(100), [(40, 3, 1), (45, 0, 0)]);
+        assert_eq!(timers.take_before(100), []);
         timers.arm(3, 1, 60);
-        assert_eq!(timers.pop_before(100), Some((60, 3, 1)));
+        timers.arm(3, 1, 55);
+        timers.arm(3, 1, 55);
+        assert_eq!(timers.take_before(60), [(55, 3, 1)]);
+        assert_eq!(timers.take_before(100), [], "what was earlier has come in its place");
     }
 }

@@ -21,7 +21,7 @@ use super::super::windowed::state_error;
 use super::super::{Error, Output};
 use super::Rolling;
 use crate::key;
-use crate::rolling::{Gather, Identity, Places};
+use crate::rolling::{Gather, Identity, Keys, Places};
 use crate::state::{EMPTIED, ROLLING, StateChange, StateKey, StateRow, codec};
 use crate::time::Micros;
 
@@ -74,17 +74,17 @@ impl Rolling {
         let mut records = Gather::new(places);
         let mut lists: Vec<(StateKey, usize)> = Vec::with_capacity(keys.len());
         for (key_group, number) in keys {
-            let Some(key) = self.keys.get(number) else { continue };
-            let own = key.between(self.slices.start_of(end), end.0.saturating_sub(1));
-            let own = key.entries.get(own).unwrap_or_default().iter().filter(|entry| entry.row >= first);
+            let known = self.keys.records(number);
+            let own = known.between(self.slices.start_of(end), end.0.saturating_sub(1));
+            let own = known.iter(own).filter(|entry| entry.row >= first);
             let before = records.len();
             let mut place = None;
             for entry in own {
-                place.get_or_insert_with(|| (entry.time, self.slices.identity(*entry)));
-                records.push(*entry);
+                place.get_or_insert_with(|| (entry.time, self.slices.identity(entry)));
+                records.push(entry);
             }
             if let Some((time, identity)) = place {
-                let key = placed(&key.bytes, time, identity);
+                let key = placed(self.keys.bytes(number), time, identity);
                 let key = StateKey { operator: ROLLING, slice_end: end, key_group, key };
                 lists.push((key, records.len() - before));
             }
@@ -196,7 +196,7 @@ impl Rolling {
             return Err(refused(end, "an entry is no list of records"));
         };
         let slice = self.slices.start_of(end)..end.0;
-        let mut entries: Vec<(u32, i64)> = Vec::with_capacity(records.len());
+        let mut owners: Vec<u32> = Vec::with_capacity(records.len());
         for (row, place) in chunk.iter().zip(lists.offsets().windows(2)) {
             let key = row.key.key.split_last_chunk::<PLACE>().map(|(key, _)| key);
             let own: Option<Range<usize>> = match place {
@@ -208,15 +208,18 @@ impl Rolling {
             };
             let number = self.keys.intern(key);
             for record in own {
-                let time = times.values().get(record).copied().filter(|time| slice.contains(time));
-                let Some(time) = time else { return Err(refused(end, "a record of another slice")) };
-                entries.push((number, time));
+                if !times.values().get(record).is_some_and(|time| slice.contains(time)) {
+                    return Err(refused(end, "a record of another slice"));
+                }
+                owners.push(number);
             }
         }
-        if entries.is_empty() {
+        if owners.is_empty() {
             return Ok(());
         }
-        self.append(end, records.columns().to_vec(), &entries)
+        let owner = |_: &mut Keys, record: usize| owners.get(record).copied().unwrap_or_default();
+        self.append(end, records.columns().to_vec(), owner)?;
+        Ok(())
     }
 }
 

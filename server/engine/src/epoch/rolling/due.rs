@@ -35,24 +35,20 @@ impl Rolling {
         fresh.sort_unstable();
         fresh.dedup();
         let passed = self.watermark.0;
-        let mut waiting = Vec::new();
         let mut emptied = Vec::new();
         // The last key, and the instants of it up to which rows are noted.
         let mut noted: Option<(u32, i64)> = None;
-        for &(number, time) in &fresh {
-            let Some(key) = self.keys.get(number) else { continue };
+        for (number, time) in fresh.drain(..) {
+            let records = self.keys.records(number);
             for (frame, of) in (0..).zip(&self.plan.frames) {
                 let at = time.saturating_add(of.preceding.0).saturating_add(1);
                 if at >= passed {
                     self.timers.arm(number, frame, at);
                 } else {
                     // Nobody looks there any more.
-                    key.emptied(of.preceding.0, at, at.saturating_add(1), |at| emptied.push((number, at)));
+                    let until = at.saturating_add(1);
+                    records.emptied(of.preceding.0, at, until, |at| emptied.push((number, at)));
                 }
-            }
-            if !self.emission.on_update && time >= passed {
-                waiting.push((time, number));
-                continue;
             }
             let until = time.saturating_add(self.plan.longest.0);
             let from = match noted {
@@ -62,14 +58,15 @@ impl Rolling {
             noted = Some((number, until));
             // Without on_update, rows that wait have the record in them when they come out.
             let until = if self.emission.on_update { until } else { until.min(passed.saturating_sub(1)) };
-            let marks = key.marks.get(key.marks.partition_point(|at| *at < from)..).unwrap_or_default();
-            let all = key.times(from).take_while(|at| *at <= until);
+            let marks = self.keys.marks(number);
+            let marks = marks.get(marks.partition_point(|at| *at < from)..).unwrap_or_default();
+            let all = records.times(from).take_while(|at| *at <= until);
             for at in all.chain(marks.iter().copied().take_while(|at| *at <= until)) {
                 let kind = if at < passed { Kind::Revision } else { Kind::Update };
                 self.due.push(Due { at, key: number, kind });
             }
         }
-        self.pending.add(waiting);
+        self.fresh = fresh;
         for (number, at) in emptied {
             self.due.push(Due { at, key: number, kind: Kind::Revision });
             self.marks.set(&mut self.keys, number, at);
@@ -79,16 +76,17 @@ impl Rolling {
     /// Finds the rows that the watermark has passed, in the order of (instant, key).
     pub(super) fn collect_due(&mut self) {
         let horizon = self.watermark.0;
-        let passed = self.pending.take_before(horizon);
+        let Self { pending, keys, .. } = self;
+        let mut passed = Vec::new();
+        let order = |one: &(i64, u32), other: &(i64, u32)| {
+            one.0.cmp(&other.0).then_with(|| keys.order(one.1, other.1))
+        };
+        pending.take(|(at, _)| *at < horizon, order, &mut passed);
         let mut closing: Vec<Due> =
             passed.into_iter().map(|(at, key)| Due { at, key, kind: Kind::Close }).collect();
-        while let Some((from, key, frame)) = self.timers.pop_before(horizon) {
-            let (Some(of_key), Some(of_frame)) =
-                (self.keys.get(key), self.plan.frames.get(usize::from(frame)))
-            else {
-                continue;
-            };
-            let next = of_key.emptied(of_frame.preceding.0, from, horizon, |at| {
+        for (from, key, frame) in self.timers.take_before(horizon) {
+            let Some(of_frame) = self.plan.frames.get(usize::from(frame)) else { continue };
+            let next = self.keys.records(key).emptied(of_frame.preceding.0, from, horizon, |at| {
                 closing.push(Due { at, key, kind: Kind::Emptied });
             });
             if let Some(next) = next {
@@ -118,9 +116,9 @@ impl Rolling {
     }
 }
 
-/// Sorts rows as they come out, each once.
+/// Sorts rows as they come out, each once. What is in order already is only merged.
 pub(super) fn sort(rows: &mut Vec<Due>, keys: &Keys) {
-    let by_key = |a: &Due, b: &Due| keys.bytes(a.key).cmp(keys.bytes(b.key));
-    rows.sort_unstable_by(|a, b| a.at.cmp(&b.at).then_with(|| by_key(a, b)).then(a.kind.cmp(&b.kind)));
+    let by_key = |a: &Due, b: &Due| keys.order(a.key, b.key);
+    rows.sort_by(|a, b| a.at.cmp(&b.at).then_with(|| by_key(a, b)).then(a.kind.cmp(&b.kind)));
     rows.dedup_by_key(|row| (row.at, row.key));
 }

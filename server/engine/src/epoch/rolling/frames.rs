@@ -14,38 +14,71 @@ use arrow::array::{
 use arrow::datatypes::{DataType, Int64Type};
 use datafusion::error::{DataFusionError, Result};
 
-use super::plan::{Argument, Call, Plan};
+use super::plan::{Argument, Call, Frame, Plan};
 use super::tally::Kernel;
-use crate::rolling::{Gather, IDENTITY, Keys, Places};
+use crate::rolling::{Gather, IDENTITY, Keys, Places, Records};
 use crate::state;
 
 /// Pairs of a row and a record of its frame that are worked on at a time, where a frame is not longer.
 const PAIRS: usize = 1 << 16;
 
-/// The frames of some rows: the key of each, and the positions of the frame's records among those of the key.
-pub(super) struct Frames<'f> {
-    pub(super) keys: &'f Keys,
-    pub(super) of: Vec<(u32, Range<usize>)>,
+/// The frames of some rows that end at their instants: the key of each, and the positions of the frame's records
+/// among those of the key.
+pub(super) struct Frames {
+    preceding: i64,
+    of: Vec<(u32, Range<usize>)>,
+    /// Tallies that the functions read, and what each adds up to over each frame.
+    totals: Vec<(usize, Vec<i128>)>,
 }
 
-impl Frames<'_> {
+impl Frames {
+    /// Of so many rows, which are still to be said.
+    pub(super) fn new(frame: &Frame, rows: usize) -> Self {
+        let mut tallies: Vec<usize> = Vec::new();
+        for call in &frame.calls {
+            match call.kernel {
+                Kernel::Count(count) => tallies.push(count),
+                Kernel::Sum(total, count) => tallies.extend([total, count]),
+                Kernel::Rows | Kernel::General => {}
+            }
+        }
+        tallies.sort_unstable();
+        tallies.dedup();
+        let totals = tallies.into_iter().map(|tally| (tally, vec![0; rows])).collect();
+        Self { preceding: frame.preceding.0, of: vec![(0, 0..0); rows], totals }
+    }
+
+    /// Says which records a row looks back on: those of its key up to its instant.
+    pub(super) fn set(&mut self, row: usize, at: i64, key: u32, records: &Records<'_>) {
+        let frame = records.between(at.saturating_sub(self.preceding), at);
+        for (tally, totals) in &mut self.totals {
+            if let Some(total) = totals.get_mut(row) {
+                *total = records.total(&frame, *tally);
+            }
+        }
+        if let Some(of) = self.of.get_mut(row) {
+            *of = (key, frame);
+        }
+    }
+
     /// How many records each frame holds.
-    pub(super) fn rows(&self) -> ArrayRef {
-        Arc::new(self.of.iter().map(|(_, frame)| Some(frame.len() as i64)).collect::<Int64Array>())
+    fn rows(&self) -> ArrayRef {
+        Arc::new(Int64Array::from_iter_values(self.of.iter().map(|(_, frame)| frame.len() as i64)))
     }
 
     /// What a tally adds up to over each frame.
     fn totals(&self, tally: usize) -> impl Iterator<Item = i128> {
-        self.of.iter().map(move |(key, frame)| self.keys.total(*key, frame, tally))
+        let known = self.totals.iter().find(|(known, _)| *known == tally);
+        known.into_iter().flat_map(|(_, totals)| totals.iter().copied())
     }
 
     /// COUNT by a tally.
-    pub(super) fn count(&self, tally: usize) -> ArrayRef {
+    fn count(&self, tally: usize) -> ArrayRef {
         Arc::new(self.totals(tally).map(|total| i64::try_from(total).ok()).collect::<Int64Array>())
     }
 
     /// SUM by two tallies. Without a number it is NULL, and so is one beyond BIGINT.
-    pub(super) fn sum(&self, (total, count): (usize, usize), data_type: &DataType) -> Result<ArrayRef> {
+    fn sum(&self, (total, count): (usize, usize), data_type: &DataType) -> Result<ArrayRef> {
         let totals = self.totals(total).zip(self.totals(count));
         let totals = totals.map(|(total, count)| (count > 0).then_some(total));
         match data_type {
@@ -71,7 +104,7 @@ pub(super) struct Gathered<'p> {
 
 impl<'p> Gathered<'p> {
     /// Frames of a key that overlap have their records in common; rows are sorted by (key, instant).
-    pub(super) fn new(plan: &Plan, frames: &Frames<'_>, places: &'p Places<'p>) -> Self {
+    pub(super) fn new(plan: &Plan, keys: &Keys, frames: &Frames, places: &'p Places<'p>) -> Self {
         let mut records = Gather::new(places);
         let mut windows = Vec::with_capacity(frames.of.len());
         // The key, and the position of its record that the next one to be gathered would be.
@@ -81,7 +114,7 @@ impl<'p> Gathered<'p> {
                 Some((known, end)) if known == *key && frame.start <= end => end,
                 _ => frame.start,
             };
-            records.extend(frames.keys, *key, from..frame.end);
+            records.extend(keys, *key, from..frame.end);
             last = Some((*key, frame.end));
             windows.push(records.len() - frame.len()..records.len());
         }
@@ -144,7 +177,7 @@ fn missing<T>() -> Result<T> {
 pub(super) fn compute(
     plan: &Plan,
     call: &Call,
-    frames: &Frames<'_>,
+    frames: &Frames,
     gathered: Option<&mut Gathered<'_>>,
     nulled: &mut u64,
 ) -> Result<ArrayRef> {

@@ -119,6 +119,12 @@ impl Plan {
         Ok(Self { query, shape, key_schema, kept, plain, frames, tallies, longest, state })
     }
 
+    /// Whether functions go over the records of each frame.
+    pub(super) fn is_gathering(&self) -> bool {
+        let mut calls = self.frames.iter().flat_map(|frame| &frame.calls);
+        calls.any(|call| call.kernel == Kernel::General)
+    }
+
     /// Number of a kept column among all columns of a record.
     pub(super) fn place(kept: usize) -> usize {
         IDENTITY.len() + kept

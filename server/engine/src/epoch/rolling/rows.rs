@@ -16,7 +16,7 @@ use super::frames::{Frames, Gathered, compute};
 use super::plan::{Call, Plain, Plan};
 use super::tally::Kernel;
 use crate::key;
-use crate::rolling::{Entry, Gather, Places};
+use crate::rolling::{Entry, Gather, Places, Records};
 use crate::time::Micros;
 
 /// Records that are gathered at a time, where the frame of a row is not longer.
@@ -28,9 +28,13 @@ impl Rolling {
         if due.is_empty() {
             return Ok(());
         }
-        // By key, so that records in several frames are gathered once.
-        due.sort_unstable_by_key(|row| (row.key, row.at, row.kind));
-        due.dedup_by_key(|row| (row.key, row.at));
+        if self.plan.is_gathering() {
+            // By key, so that records in several frames are gathered once.
+            due.sort_unstable_by_key(|row| (row.key, row.at, row.kind));
+            due.dedup_by_key(|row| (row.key, row.at));
+        } else {
+            super::due::sort(&mut due, &self.keys);
+        }
         let places = Places::new(&self.slices);
         let mut rest = due.as_slice();
         while !rest.is_empty() {
@@ -43,6 +47,9 @@ impl Rolling {
 
     /// How many of the rows have frames that are gathered at once.
     fn fitting(&self, due: &[Due]) -> usize {
+        if !self.plan.is_gathering() {
+            return due.len().min(RECORDS);
+        }
         let mut records = 0;
         let mut last: Option<(u32, usize)> = None;
         let fits = due.iter().take_while(|row| {
@@ -57,23 +64,39 @@ impl Rolling {
 
     /// The records in a frame, as positions among those of the key.
     fn frame(&self, row: &Due, preceding: i64) -> Range<usize> {
-        self.keys.get(row.key).map_or(0..0, |key| key.between(row.at.saturating_sub(preceding), row.at))
+        self.keys.records(row.key).between(row.at.saturating_sub(preceding), row.at)
     }
 
-    /// Lets rows out, which are sorted by (key, instant).
+    /// Lets rows out, which are sorted by (key, instant) where records are gathered.
     fn emit_some(&self, due: &[Due], places: &Places<'_>, output: &mut Output) -> Result<(), Error> {
         let plan = &self.plan;
-        let keys = due.iter().map(|row| self.keys.bytes(row.key));
-        let keys = key::decode(keys, &plan.key_schema).map_err(|e| Error::Contract(e.to_string()))?;
-        let mut columns = self.plain(due, &keys, places)?;
-        for frame in &plan.frames {
-            let of = due.iter().map(|row| (row.key, self.frame(row, frame.preceding.0))).collect();
-            let frames = Frames { keys: &self.keys, of };
+        let mut bytes: Vec<Vec<u8>> = vec![Vec::new(); due.len()];
+        let mut frames: Vec<Frames> = plan.frames.iter().map(|f| Frames::new(f, due.len())).collect();
+        let is_plain = plan.plain.iter().any(|plain| matches!(plain, Plain::Kept(_)));
+        let mut entries: Vec<Option<Entry>> = vec![None; if is_plain { due.len() } else { 0 }];
+        // All that is read of a key is read at once, and by key: memory is gone through from front to back.
+        for (number, place) in super::by_number(due.iter().map(|row| row.key)) {
+            let Some(row) = due.get(place) else { continue };
+            let records = self.keys.records(number);
+            frames.iter_mut().for_each(|frames| frames.set(place, row.at, number, &records));
+            if let Some(bytes) = bytes.get_mut(place) {
+                *bytes = self.keys.bytes(number).to_vec();
+            }
+            if let Some(entry) = entries.get_mut(place) {
+                *entry = Some(last_until(&records, row.at)?);
+            }
+        }
+        let mut last = Gather::new(places);
+        entries.into_iter().flatten().for_each(|entry| last.push(entry));
+        let keys = key::decode(bytes.iter().map(Vec::as_slice), &plan.key_schema);
+        let keys = keys.map_err(|e| Error::Contract(e.to_string()))?;
+        let mut columns = self.plain(due, &keys, &last)?;
+        for (frame, frames) in plan.frames.iter().zip(&frames) {
             let is_general = |call: &Call| call.kernel == Kernel::General;
             let mut gathered =
-                frame.calls.iter().any(is_general).then(|| Gathered::new(plan, &frames, places));
+                frame.calls.iter().any(is_general).then(|| Gathered::new(plan, &self.keys, frames, places));
             for call in &frame.calls {
-                columns.push(compute(plan, call, &frames, gathered.as_mut(), &mut output.nulled)?);
+                columns.push(compute(plan, call, frames, gathered.as_mut(), &mut output.nulled)?);
             }
         }
         let computed = stage::batch(&stage::nullable(&plan.shape.schema), columns, due.len())?;
@@ -83,17 +106,16 @@ impl Rolling {
         let columns = columns.map(|(c, field)| cast(c, field.data_type())).collect::<Result<Vec<_>, _>>()?;
         let mut features = stage::batch(schema, columns, rows.num_rows())?;
 
-        // Places of the rows that come out: those that are left, then the deletes.
-        let mut order: Vec<(Due, Op, u32)> = Vec::with_capacity(due.len());
-        let of = |row: &u32| due.get(*row as usize).copied();
-        order.extend(left.iter().filter_map(of).zip(0..).map(|(row, place)| (row, Op::Upsert, place)));
+        // Rows that come out, by their place among those due, and among the features: those that are left, then
+        // the deletes.
+        let mut order: Vec<(usize, Op)> = left.iter().map(|row| (*row as usize, Op::Upsert)).collect();
+        let of = |row: usize| due.get(row).copied();
         if left.len() < due.len() {
             let deleted: Vec<u32> = (0..due.len() as u32)
                 .filter(|row| left.binary_search(row).is_err())
-                .filter(|row| of(row).is_some_and(|due| due.kind != Kind::Close))
+                .filter(|row| of(*row as usize).is_some_and(|due| due.kind != Kind::Close))
                 .collect();
-            let first = order.len() as u32;
-            order.extend(deleted.iter().filter_map(of).zip(first..).map(|(row, at)| (row, Op::Delete, at)));
+            order.extend(deleted.iter().map(|row| (*row as usize, Op::Delete)));
             let deletes = deletes(plan, &keys, &deleted)?;
             features = arrow::compute::concat_batches(schema, [&features, &deletes])
                 .map_err(DataFusionError::from)?;
@@ -101,29 +123,29 @@ impl Rolling {
         if order.is_empty() {
             return Ok(());
         }
-        order.sort_unstable_by(|(a, ..), (b, ..)| {
-            a.at.cmp(&b.at).then_with(|| self.keys.bytes(a.key).cmp(self.keys.bytes(b.key)))
-        });
-        let taken = UInt32Array::from_iter_values(order.iter().map(|(.., place)| *place));
+        let mut places: Vec<(Due, u32)> = order.iter().filter_map(|(row, _)| of(*row)).zip(0..).collect();
+        let by_row = |(a, _): &(Due, u32), (b, _): &(Due, u32)| {
+            a.at.cmp(&b.at).then_with(|| self.keys.order(a.key, b.key))
+        };
+        if !places.is_sorted_by(|one, other| by_row(one, other).is_le()) {
+            places.sort_by(by_row);
+            let taken = UInt32Array::from_iter_values(places.iter().map(|(_, place)| *place));
+            features = arrow::compute::take_record_batch(&features, &taken).map_err(DataFusionError::from)?;
+        }
+        let out = || places.iter().filter_map(|(due, place)| Some((due, order.get(*place as usize)?)));
         output.rows.push(Emitted {
-            keys: order.iter().map(|(row, ..)| self.keys.bytes(row.key).to_vec()).collect(),
-            event_times: order.iter().map(|(row, ..)| Micros(row.at)).collect(),
-            ops: order.iter().map(|(_, op, _)| *op).collect(),
-            first: order.iter().map(|(row, ..)| row.kind != Kind::Revision).collect(),
-            features: arrow::compute::take_record_batch(&features, &taken).map_err(DataFusionError::from)?,
+            event_times: out().map(|(row, _)| Micros(row.at)).collect(),
+            ops: out().map(|(_, (_, op))| *op).collect(),
+            first: out().map(|(row, _)| row.kind != Kind::Revision).collect(),
+            keys: out().filter_map(|(_, (row, _))| bytes.get_mut(*row).map(std::mem::take)).collect(),
+            features,
         });
         Ok(())
     }
 
     /// The input's columns, of the last record up to each row's instant.
-    fn plain(&self, due: &[Due], keys: &[ArrayRef], places: &Places<'_>) -> Result<Vec<ArrayRef>, Error> {
+    fn plain(&self, due: &[Due], keys: &[ArrayRef], last: &Gather<'_>) -> Result<Vec<ArrayRef>, Error> {
         let plan = &self.plan;
-        let mut records = Gather::new(places);
-        if plan.plain.iter().any(|plain| matches!(plain, Plain::Kept(_))) {
-            for row in due {
-                records.push(self.last(row)?);
-            }
-        }
         let instants = TimestampMicrosecondArray::from_iter_values(due.iter().map(|row| row.at));
         let fields = plan.query.input.schema.fields();
         let column = |(plain, field): (&Plain, &FieldRef)| -> Result<ArrayRef, Error> {
@@ -144,23 +166,20 @@ impl Rolling {
                     let Some(of) = plan.kept.get(*kept) else {
                         return Err(Error::Contract(format!("column {kept} is not kept")));
                     };
-                    records.column(Plan::place(*kept), &of.data_type)?
+                    last.column(Plan::place(*kept), &of.data_type)?
                 }
             };
             Ok(cast(&column, wanted)?)
         };
         plan.plain.iter().zip(fields).map(column).collect()
     }
+}
 
-    /// The last record of a row's key up to its instant.
-    fn last(&self, row: &Due) -> Result<Entry, Error> {
-        let key = self.keys.get(row.key);
-        let last = key.and_then(|key| {
-            let after = key.entries.partition_point(|entry| entry.time <= row.at);
-            key.entries.get(after.checked_sub(1)?).copied()
-        });
-        last.ok_or_else(|| Error::Contract(format!("a row at {} without a record", Micros(row.at))))
-    }
+/// The last of a key's records up to an instant.
+fn last_until(records: &Records<'_>, at: i64) -> Result<Entry, Error> {
+    let after = at.checked_add(1).map_or(records.len(), |after| records.before(after));
+    let last = after.checked_sub(1).and_then(|record| records.get(record));
+    last.ok_or_else(|| Error::Contract(format!("a row at {} without a record", Micros(at))))
 }
 
 /// Rows with nothing but their key.

@@ -7,6 +7,7 @@ use arrow::datatypes::{DataType, Decimal128Type, Int64Type};
 
 use super::plan::{Argument, Plan};
 use crate::query;
+use crate::rolling::Totals;
 
 /// Digits of decimals whose totals fit into 128 bits, of more records than can be numbered.
 const DIGITS: u8 = 28;
@@ -86,24 +87,31 @@ fn adds_up(data_type: &DataType, sum: &DataType) -> bool {
 }
 
 impl Tally {
-    /// What each of some records adds; `columns` are all that is kept of them, behind their identity.
-    pub(super) fn values(&self, columns: &[ArrayRef], rows: usize) -> Vec<i128> {
+    /// Whether it takes 128 bits: a sum does, for what is taken back may be beyond 64 meanwhile.
+    pub(super) fn is_wide(&self) -> bool {
+        self.value.is_some()
+    }
+
+    /// Adds what each of some records adds to total number `total`, to the words of one record after the other;
+    /// `columns` are all that is kept of them, behind their identity.
+    pub(super) fn add(&self, columns: &[ArrayRef], total: usize, totals: &Totals, added: &mut [u64]) {
         let column = |kept: usize| columns.get(Plan::place(kept));
         let valid = self.valid.and_then(column).and_then(|c| c.logical_nulls());
         let filter = self.filter.and_then(column).and_then(|f| f.as_boolean_opt());
         let filter = filter.map(|f| NullBuffer::new(f.values().clone()));
         let taken = NullBuffer::union(valid.filter(|n| n.null_count() > 0).as_ref(), filter.as_ref());
-        let taken = |row: usize| taken.as_ref().is_none_or(|taken| taken.is_valid(row));
-        let Some(numbers) = self.value.and_then(column) else {
-            return (0..rows).map(|row| i128::from(taken(row))).collect();
-        };
-        let only_taken = |(row, number)| if taken(row) { number } else { 0 };
-        if let Some(longs) = numbers.as_primitive_opt::<Int64Type>() {
-            return longs.values().iter().map(|n| i128::from(*n)).enumerate().map(only_taken).collect();
-        }
-        match numbers.as_primitive_opt::<Decimal128Type>() {
-            Some(decimals) => decimals.values().iter().copied().enumerate().map(only_taken).collect(),
-            None => vec![0; rows],
+        let taken = |row: &usize| taken.as_ref().is_none_or(|taken| taken.is_valid(*row));
+        let numbers = self.value.and_then(column);
+        let longs = numbers.and_then(|n| n.as_primitive_opt::<Int64Type>());
+        let decimals = numbers.and_then(|n| n.as_primitive_opt::<Decimal128Type>());
+        for (row, words) in added.chunks_mut(totals.words().max(1)).enumerate().filter(|(row, _)| taken(row))
+        {
+            let number = match (longs, decimals) {
+                (Some(longs), _) => longs.values().get(row).map_or(0, |n| i128::from(*n)),
+                (None, Some(decimals)) => decimals.values().get(row).copied().unwrap_or_default(),
+                (None, None) => i128::from(numbers.is_none()),
+            };
+            totals.add(total, words, number);
         }
     }
 }

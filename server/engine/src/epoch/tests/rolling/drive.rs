@@ -1,0 +1,181 @@
+//! An engine with rolling features, driven as a pipeline drives it, beside the recomputation.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::super::super::*;
+use super::super::drive::workers_at;
+use super::super::{Event, SECOND, assert_same, rows};
+use super::naive::Naive;
+use super::{Definition, Epochs, emitted};
+use crate::state::StateKey;
+
+/// Applies what a checkpoint says.
+pub(super) fn store(stored: &mut BTreeMap<StateKey, Vec<u8>>, output: &Output) {
+    let mut last = None;
+    for change in &output.state {
+        match change {
+            StateChange::DropSlice { operator, slice_end, key_groups } => {
+                assert!(last.is_none(), "slices are dropped first");
+                let is_of = |k: &StateKey| (k.operator, k.slice_end) == (*operator, *slice_end);
+                stored.retain(|k, _| !is_of(k) || !key_groups.contains(k.key_group));
+            }
+            StateChange::Put(row) => {
+                assert!(last.as_ref().is_none_or(|l| *l < row.key), "puts come sorted, each once");
+                last = Some(row.key.clone());
+                assert!(
+                    stored.insert(row.key.clone(), row.value.clone()).is_none(),
+                    "records are written once"
+                );
+            }
+            #[allow(unreachable_patterns)]
+            other @ StateChange::Delete(_) => unreachable!("{other:?}"),
+        }
+    }
+}
+
+/// Batches of an epoch, `chunk` rows at a time, with the records in their order.
+pub(super) fn batches(
+    query: &FeatureQuery,
+    events: &[Event],
+    chunk: usize,
+    next: &mut [i64; 3],
+) -> (Vec<SourceBatch>, Vec<(RecordId, Event)>) {
+    let (mut batches, mut records) = (Vec::new(), Vec::new());
+    for (partition, next) in (0..).zip(next) {
+        let own: Vec<&Event> = events.iter().filter(|e| e.partition == partition).collect();
+        for part in own.chunks(chunk) {
+            let offsets: Vec<i64> = (*next..*next + part.len() as i64).collect();
+            *next += part.len() as i64;
+            let ids = offsets.iter().map(|offset| RecordId { source: 0, partition, offset: *offset });
+            records.extend(ids.zip(part.iter().map(|e| (*e).clone())));
+            batches.push(SourceBatch { source: 0, partition, offsets, rows: rows(query, part) });
+        }
+    }
+    (batches, records)
+}
+
+/// What an epoch was given, to be given once more, and what came out.
+pub(super) struct Given {
+    pub(super) batches: Vec<SourceBatch>,
+    pub(super) watermark: Micros,
+    pub(super) cursor: Option<CloseCursor>,
+    pub(super) max_rows: usize,
+    pub(super) checkpoint: bool,
+}
+
+impl Given {
+    pub(super) fn apply(&self, engine: &mut Engine) -> Output {
+        let input = Input {
+            batches: &self.batches,
+            deletes: &[],
+            watermark: self.watermark,
+            finished: false,
+            cursor: self.cursor.clone(),
+            max_rows: self.max_rows,
+            checkpoint: self.checkpoint,
+        };
+        engine.apply(&input).unwrap()
+    }
+}
+
+/// Whatever the frames, the checkpoints, the restarts, the threads, the size of a close and of batches.
+pub(super) fn check(
+    definition: Definition,
+    epochs: &Epochs,
+    max_rows: usize,
+    chunk: usize,
+    restarts: u32,
+    checkpoints: u32,
+    threads: u32,
+) {
+    let (query, emission) = (definition.query(), definition.emission());
+    let mut stored: BTreeMap<StateKey, Vec<u8>> = BTreeMap::new();
+    let mut stored_at = Micros::MIN;
+    let restore = |step, at, rows: Vec<StateRow>| {
+        let workers = workers_at(threads, step);
+        Engine::restore_on(workers, query.clone(), emission, at, rows.into_iter()).unwrap()
+    };
+    let mut engine = restore(0, stored_at, Vec::new());
+    let mut since: Vec<(Given, Output)> = Vec::new();
+    let mut naive =
+        Naive { definition, taken: BTreeMap::new(), emptied: BTreeSet::new(), watermark: -1_000 * SECOND };
+    let (mut next, mut number) = ([0; 3], 0);
+    let last = (Vec::new(), 10_000);
+    for (events, watermark) in epochs.iter().chain([&last]) {
+        let (mut batches, records) = batches(&query, events, chunk, &mut next);
+        let (mut outputs, mut cursor): (Vec<Output>, Option<CloseCursor>) = (Vec::new(), None);
+        loop {
+            if restarts >> (number % 32) & 1 == 1 {
+                let rows = stored.iter().map(|(k, v)| StateRow { key: k.clone(), value: v.clone() });
+                engine = restore(number, stored_at, rows.collect());
+                for (given, output) in &since {
+                    assert_same(&given.apply(&mut engine), output);
+                }
+            }
+            let checkpoint = checkpoints >> (number % 32) & 1 == 1 || *watermark == last.1;
+            let given = Given {
+                batches: std::mem::take(&mut batches),
+                watermark: Micros(*watermark * SECOND),
+                cursor: cursor.clone(),
+                max_rows,
+                checkpoint,
+            };
+            let output = given.apply(&mut engine);
+            cursor.clone_from(&output.cursor);
+            number += 1;
+            let again = given.apply_is_bounded(&output, definition);
+            assert!(again, "a close goes through {max_rows} rows");
+            outputs.push(output);
+            let output = outputs.last().unwrap();
+            if checkpoint {
+                store(&mut stored, output);
+                stored_at = output.watermark;
+                since.clear();
+            } else {
+                assert_eq!(output.state, [], "state outside of a checkpoint");
+                since.push((given, same(output)));
+            }
+            if cursor.is_none() {
+                break;
+            }
+        }
+        let (expected, counts, late) = naive.epoch(&records, *watermark * SECOND);
+        assert_eq!(outputs[0].counts[0], counts);
+        assert_eq!(outputs[0].late, late);
+        let instants =
+            |e: &Emitted| -> Vec<_> { e.event_times.iter().copied().zip(e.keys.clone()).collect() };
+        for output in &outputs {
+            let order: Vec<_> = output.rows.iter().flat_map(instants).collect();
+            assert!(order.windows(2).all(|pair| pair[0] < pair[1]), "rows come in order, each once");
+        }
+        let mut found = emitted(&outputs);
+        found.sort_by_key(|row| (row.0, row.1));
+        assert_eq!(found, expected);
+    }
+    assert!(stored.is_empty(), "state of what nothing looks back on is left");
+    assert_eq!(engine.open(), (0, 0));
+}
+
+impl Given {
+    /// Without on_update and without late records all rows are those of the close.
+    fn apply_is_bounded(&self, output: &Output, definition: Definition) -> bool {
+        let rows: usize = output.rows.iter().map(|r| r.keys.len()).sum();
+        definition.on_update || definition.lateness > 0 || rows <= self.max_rows
+    }
+}
+
+/// What is compared after a restart.
+pub(super) fn same(output: &Output) -> Output {
+    Output {
+        rows: output.rows.clone(),
+        counts: output.counts.clone(),
+        rejected: output.rejected.clone(),
+        late: output.late.clone(),
+        state: output.state.clone(),
+        watermark: output.watermark,
+        closed_to: output.closed_to,
+        cursor: output.cursor.clone(),
+        nulled: output.nulled,
+        lost: output.lost,
+    }
+}
