@@ -73,7 +73,7 @@ impl Build {
         let prefix = join.and_then(|j| j.prefix.as_deref()).unwrap_or_default();
         let selected = match &query.features {
             Some(names) => names.clone(),
-            None => all_but_key(&entry),
+            None => features(&entry),
         };
         for column in selected {
             let found = find(&entry, &column)?;
@@ -90,8 +90,10 @@ impl Build {
     }
 }
 
-fn all_but_key(entry: &GroupEntry) -> Vec<String> {
-    entry.def.columns.iter().map(|c| c.name.clone()).filter(|n| !entry.def.primary_key.contains(n)).collect()
+/// What `select_all()` means: neither the key nor the event time.
+fn features(entry: &GroupEntry) -> Vec<String> {
+    let is_feature = |name: &&String| !entry.def.primary_key.contains(name) && **name != entry.def.event_time;
+    entry.def.columns.iter().map(|c| &c.name).filter(is_feature).cloned().collect()
 }
 
 /// A column by its exact name, else by the one that differs in case only.

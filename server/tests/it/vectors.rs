@@ -65,6 +65,23 @@ async fn a_vector_joins_its_groups_and_a_ttl_takes_one_away() {
 }
 
 #[tokio::test]
+async fn all_features_are_those_that_are_neither_key_nor_event_time() {
+    let server = live().await;
+    let group = json!({"name": "c", "sql": sql("window_start, window_end, COUNT(*) AS n", 1)});
+    server.post("/api/v1/feature-groups", group).await.ok();
+    for (view, features, expected) in [
+        ("all", Value::Null, json!(["window_start", "n"])),
+        ("named", json!(["n", "window_end"]), json!(["n", "window_end"])),
+    ] {
+        let query = json!({"feature_group": {"name": "c"}, "features": features});
+        server.post("/api/v1/feature-views", json!({"name": view, "query": query})).await.ok();
+        let path = format!("/api/v1/feature-views/{view}/1/vectors");
+        let reply = server.post(&path, json!({"entries": [{"user_id": "u"}]})).await.ok();
+        assert_eq!(reply["features"], expected);
+    }
+}
+
+#[tokio::test]
 async fn many_entries_and_the_limit() {
     let server = live().await;
     let users: Vec<Value> = (0..1_000).map(|i| json!({"user_id": format!("u{i}")})).collect();
