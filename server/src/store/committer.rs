@@ -8,7 +8,7 @@ use millpond_engine::state::StateChange;
 use millpond_engine::time::Micros;
 use parking_lot::MutexGuard;
 
-use super::bytes::{self, VERSION};
+use super::bytes;
 use super::commit::{Availability, Committed, EpochCommit};
 use super::db::{Batch, Family, UNSTAMPED};
 use super::groups::{GroupState, Owed, Registered};
@@ -42,7 +42,7 @@ impl Store {
             Availability::Modelled { .. } => commit.journal.opened_at,
         };
         let stamp = self.clock.begin(last, floor);
-        batch.write(&self.db, stamp.0)?;
+        self.db.write_stamped(batch, stamp.0, CLOCK_KEY)?;
         self.publish(&committer, |view| {
             view.stamp = stamp;
             if view.clocks.get(&commit.group) != record.clock.as_ref() {
@@ -138,7 +138,6 @@ fn encode<'s>(store: &'s Store, commit: &EpochCommit, state: &mut GroupState) ->
         batch.put(Family::Late, &key, &quarantine::encode_late(l))?;
     }
     batch.put(Family::Meta, &keys::group_record(group), &bytes::json("meta", &record)?)?;
-    batch.put_stamped(Family::Meta, CLOCK_KEY, &[&[VERSION][..], &UNSTAMPED].concat(), 1)?;
     Ok((batch, record, owed))
 }
 
@@ -188,7 +187,8 @@ fn put_online(
         Availability::Live => Micros(i64::from_le_bytes(UNSTAMPED)),
         Availability::Modelled { clock, .. } => clock,
     };
-    let (mut value, mut bytes, mut stamps) = (Vec::new(), Vec::new(), Vec::new());
+    let family = store.db.family(Family::Online)?;
+    let (mut key, mut value, mut bytes, mut stamps) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for of_key in order.chunk_by(|a, b| a.0 == b.0) {
         value.clear();
         stamps.clear();
@@ -210,16 +210,16 @@ fn put_online(
             .write(&mut value);
         }
         let live = matches!(commit.availability, Availability::Live);
-        let Some((key, _, _)) = of_key.first() else { continue };
+        let Some((of_group, _, _)) = of_key.first() else { continue };
         let at: &[usize] = if live { &stamps } else { &[] };
-        let key = keys::online(commit.group, key);
+        keys::write_online(commit.group, of_group, &mut key);
         if order.len() <= SMALL
             && merges.count(&key)
             && let Some(before) = store.db.get(Family::Online, &key)?
         {
             batch.put(Family::Online, &key, &before)?;
         }
-        batch.merge(Family::Online, &key, &value, at)?;
+        batch.merge(family, &key, &value, at);
     }
     Ok(())
 }

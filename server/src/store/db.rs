@@ -44,8 +44,11 @@ impl Db {
         fs::create_dir_all(dir).map_err(io)?;
         let lock = lock(dir)?;
         let cache = Cache::new_lru_cache(options.block_cache);
-        let families =
-            Family::ALL.map(|f| ColumnFamilyDescriptor::new(f.name(), family_options(f, options, &cache)));
+        let mut families = Vec::with_capacity(Family::ALL.len());
+        for family in Family::ALL {
+            let options = family_options(family, options, &cache)?;
+            families.push(ColumnFamilyDescriptor::new(family.name(), options));
+        }
         let mut database = database_options();
         database.set_db_write_buffer_size(8 * options.memtable);
         let rocks = DB::open_cf_descriptors(&database, dir.join("rocksdb"), families)?;
@@ -101,6 +104,12 @@ impl Db {
     /// Writes a batch atomically and syncs it. A failure is fatal: what reached the disk is unknown.
     pub fn write(&self, batch: Batch<'_>) -> Result<(), Error> {
         self.write_raw(batch.batch)
+    }
+
+    /// Fills the stamp in and writes the batch, synced, with the stamp itself under `clock` of `meta`.
+    pub fn write_stamped(&self, sealed: Sealed, stamp: i64, clock: &[u8]) -> Result<(), Error> {
+        let value = [&[VERSION][..], &stamp.to_le_bytes()].concat();
+        self.write_raw(sealed.stamped(stamp, (self.family(Family::Meta)?, clock, &value))?)
     }
 
     fn write_raw(&self, batch: WriteBatch) -> Result<(), Error> {
@@ -196,11 +205,10 @@ impl<'a> Batch<'a> {
         Ok(())
     }
 
-    /// A merge operand, with the stamp to be written at each of `at`.
-    pub fn merge(&mut self, family: Family, key: &[u8], value: &[u8], at: &[usize]) -> Result<(), Error> {
-        self.batch.merge_cf(self.db.family(family)?, key, value);
+    /// A merge operand, with the stamp to be written at each of `at`. For many: the family is looked up once.
+    pub fn merge(&mut self, family: &ColumnFamily, key: &[u8], value: &[u8], at: &[usize]) {
+        self.batch.merge_cf(family, key, value);
         self.stamp(value, at);
-        Ok(())
     }
 
     pub fn delete(&mut self, family: Family, key: &[u8]) -> Result<(), Error> {
@@ -232,27 +240,40 @@ impl<'a> Batch<'a> {
 
     /// Everything but the stamp, ready for the committer.
     pub fn seal(self) -> Sealed {
-        Sealed { data: self.batch.data().to_vec(), stamps: self.stamps }
+        if self.stamps.is_empty() {
+            return Sealed::Whole(self.batch);
+        }
+        Sealed::Unstamped { data: self.batch.data().to_vec(), stamps: self.stamps }
     }
 }
 
 /// A batch encoded before its stamp is known.
-pub(super) struct Sealed {
-    data: Vec<u8>,
-    stamps: Vec<usize>,
+pub(super) enum Sealed {
+    /// No value of it shows the stamp.
+    Whole(WriteBatch),
+    /// RocksDB's bytes, and where in them the stamp belongs.
+    Unstamped { data: Vec<u8>, stamps: Vec<usize> },
 }
 
 impl Sealed {
-    /// Fills the stamp in and writes the batch, synced.
-    pub fn write(mut self, db: &Db, stamp: i64) -> Result<(), Error> {
-        for at in self.stamps {
-            match self.data.get_mut(at..at + UNSTAMPED.len()) {
-                Some(slot) if *slot == UNSTAMPED => slot.copy_from_slice(&stamp.to_le_bytes()),
-                // RocksDB would have to lay out its batches anew for this to happen.
-                _ => return Err(Error::Database("a batch is not laid out as expected".to_owned())),
+    /// The batch with the stamp filled in, and `last` behind all that is in it.
+    pub fn stamped(self, stamp: i64, last: (&ColumnFamily, &[u8], &[u8])) -> Result<WriteBatch, Error> {
+        let mut batch = match self {
+            Self::Whole(batch) => batch,
+            Self::Unstamped { mut data, stamps } => {
+                for at in stamps {
+                    match data.get_mut(at..at + UNSTAMPED.len()) {
+                        Some(slot) if *slot == UNSTAMPED => slot.copy_from_slice(&stamp.to_le_bytes()),
+                        // RocksDB would have to lay out its batches anew for this to happen.
+                        _ => return Err(Error::Database("a batch is not laid out as expected".to_owned())),
+                    }
+                }
+                WriteBatch::from_data(&data)
             }
-        }
-        db.write_raw(WriteBatch::from_data(&self.data))
+        };
+        let (family, key, value) = last;
+        batch.put_cf(family, key, value);
+        Ok(batch)
     }
 }
 
@@ -319,7 +340,11 @@ mod tests {
         batch.put_stamped(Family::Journal, b"a", &value, 6).unwrap();
         batch.put_stamped(Family::Meta, &[b'k'; 300], &value, 6).unwrap();
         batch.delete_prefix(Family::State, b"p").unwrap();
-        batch.seal().write(&db, 7).unwrap();
+        db.write_stamped(batch.seal(), 7, b"clock").unwrap();
+        assert_eq!(
+            &*db.get(Family::Meta, b"clock").unwrap().unwrap(),
+            [&[VERSION][..], &7_i64.to_le_bytes()].concat()
+        );
         let stamped = [&b"before"[..], &7_i64.to_le_bytes(), b"after"].concat();
         assert_eq!(&*db.get(Family::Journal, b"a").unwrap().unwrap(), stamped);
         assert_eq!(&*db.get(Family::Meta, &[b'k'; 300]).unwrap().unwrap(), stamped);
@@ -327,7 +352,13 @@ mod tests {
 
         let mut batch = Batch::new(&db);
         batch.put_stamped(Family::Journal, b"b", &value, 5).unwrap();
-        assert!(batch.seal().write(&db, 7).is_err(), "no stamp belongs there");
+        assert!(db.write_stamped(batch.seal(), 7, b"clock").is_err(), "no stamp belongs there");
+
+        let mut batch = Batch::new(&db);
+        batch.put(Family::Journal, b"c", b"z").unwrap();
+        db.write_stamped(batch.seal(), 8, b"clock").unwrap();
+        assert_eq!(&*db.get(Family::Journal, b"c").unwrap().unwrap(), b"z");
+        assert_eq!(db.get(Family::Meta, b"clock").unwrap().unwrap()[1], 8, "where no value shows it, too");
     }
 
     #[test]
@@ -341,7 +372,7 @@ mod tests {
         assert!(error.is_fatal());
         let mut batch = Batch::new(&db);
         batch.delete(Family::Late, b"a").unwrap();
-        assert!(batch.seal().write(&db, 1).is_err_and(|e| e.is_fatal()));
+        assert!(db.write_stamped(batch.seal(), 1, b"clock").is_err_and(|e| e.is_fatal()));
         assert_eq!(&*db.get(Family::Late, b"a").unwrap().unwrap(), b"1");
         assert!(db.get(Family::Late, b"b").unwrap().is_none());
     }

@@ -193,7 +193,16 @@ pub(super) fn parse_state(key: &[u8]) -> Result<StateKey, Error> {
 }
 
 pub(super) fn online(group: GroupId, key: &[u8]) -> Vec<u8> {
-    join(&[&group.0.to_be_bytes(), key])
+    let mut out = Vec::new();
+    write_online(group, key, &mut out);
+    out
+}
+
+/// The same into a buffer that is used again.
+pub(super) fn write_online(group: GroupId, key: &[u8], out: &mut Vec<u8>) {
+    out.clear();
+    out.extend_from_slice(&group.0.to_be_bytes());
+    out.extend_from_slice(key);
 }
 
 pub(super) fn quarantine(stream: StreamId, partition: u32, offset: i64, group: GroupId) -> Vec<u8> {

@@ -10,8 +10,6 @@
 //! It is associative: what a merge drops has `keep` newer event times at or before a stamp that only
 //! grows, so no later merge can want it back.
 
-use std::collections::BTreeMap;
-
 use millpond_engine::epoch::Op;
 use millpond_engine::time::Micros;
 
@@ -108,7 +106,7 @@ impl<'a> Iterator for Versions<'a> {
 
 /// Merges values of one key, the oldest first.
 pub(super) fn merge<'a>(values: impl Iterator<Item = &'a [u8]>) -> Result<Vec<u8>, Error> {
-    let mut all: BTreeMap<Micros, Version<'a>> = BTreeMap::new();
+    let mut all: Vec<Version<'a>> = Vec::with_capacity(8);
     let mut head = Head { keep: 0, stamp: Micros::MIN };
     let mut size = 0;
     for value in values {
@@ -116,17 +114,17 @@ pub(super) fn merge<'a>(values: impl Iterator<Item = &'a [u8]>) -> Result<Vec<u8
         head = Head { keep: head.keep.max(h.keep), stamp: head.stamp.max(h.stamp) };
         size += value.len();
         for version in versions {
-            let version = version?;
-            let slot = all.entry(version.event_time).or_insert(version);
-            if version.commit >= slot.commit {
-                *slot = version;
-            }
+            all.push(version?);
         }
     }
+    // The newest first; of one event time the greatest commit, and of one commit what came last.
+    all.reverse();
+    all.sort_by(|a, b| b.event_time.cmp(&a.event_time).then(b.commit.cmp(&a.commit)));
+    all.dedup_by_key(|version| version.event_time);
     let mut out = Vec::with_capacity(size);
     head.write(&mut out);
     let mut kept = 0;
-    for version in all.values().rev() {
+    for version in all {
         if version.event_time <= head.stamp {
             if kept == head.keep {
                 break;
@@ -141,6 +139,8 @@ pub(super) fn merge<'a>(values: impl Iterator<Item = &'a [u8]>) -> Result<Vec<u8
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::indexing_slicing)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use proptest::prelude::*;
 
     use super::*;
