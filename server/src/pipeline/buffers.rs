@@ -7,8 +7,8 @@ use parking_lot::Mutex;
 
 use crate::log::Records;
 
-/// At most this many are kept: those of two epochs.
-const KEPT: usize = 64;
+/// At most this many are kept: those of four epochs, as many as are on their way.
+const KEPT: usize = 128;
 /// One that has grown beyond this is not kept.
 const LARGEST: usize = 4 << 20;
 

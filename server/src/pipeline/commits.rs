@@ -103,6 +103,9 @@ impl Commits {
     pub fn take(&mut self, harvest: Harvest, board: &Board) -> Result<bool, Stop> {
         let Harvest { started, gathered, backfilling, times, finishes, positions, standing, stop } = harvest;
         self.standing = standing;
+        for (ahead, counts) in self.ahead.iter().zip(&gathered.counts) {
+            ahead.fetch_sub(counts.read, Ordering::Relaxed);
+        }
         let quiet = times.iter().any(|time| time.quiet_for.is_some());
         let watermarks = self.watermarks(times, gathered.opened_at);
         // What is too much in memory goes where nothing else happens, too.

@@ -32,6 +32,8 @@ pub struct Standing {
     pub cost: Duration,
     /// Nothing more can be read now.
     pub drained: bool,
+    /// An epoch that was cut before is not being computed yet: another one would only wait behind it.
+    pub behind: bool,
     /// A boundary has been reached, or the pipeline is to stop: what was read must be committed alone.
     pub must: bool,
 }
@@ -39,12 +41,21 @@ pub struct Standing {
 /// Traffic that comes in small pieces is gathered for this long: a batch of one producer is rarely one read.
 const LINGER: Duration = Duration::from_millis(2);
 
+/// Where an epoch waits to be computed, this long until the next look whether it still does.
+const GLANCE: Duration = Duration::from_millis(1);
+
 /// However slow a commit is, light traffic does not wait longer than this for the next one.
 const MAX_PAUSE: Duration = Duration::from_millis(50);
 
 /// `None`: cut now. `Some(wait)`: read on, waiting at most this long for more.
 pub fn wait(limits: &Limits, now: &Standing) -> Option<Duration> {
-    if now.must || now.records >= limits.records || now.bytes >= limits.bytes || now.age >= limits.max_age {
+    if now.must || now.records >= limits.records || now.bytes >= limits.bytes {
+        return None;
+    }
+    if now.behind {
+        return Some(if now.drained { GLANCE } else { Duration::ZERO });
+    }
+    if now.age >= limits.max_age {
         return None;
     }
     if !now.drained {
@@ -74,6 +85,7 @@ mod tests {
             since_cut: ms(since_cut),
             cost: ms(1),
             drained,
+            behind: false,
             must: false,
         }
     }
@@ -104,6 +116,15 @@ mod tests {
         assert_eq!(wait(&LIMITS, &standing(1000, 1, 1, false)), None);
         assert_eq!(wait(&LIMITS, &standing(10, 250, 250, false)), None);
         assert_eq!(wait(&LIMITS, &Standing { bytes: 1 << 20, ..standing(1, 0, 0, false) }), None);
+    }
+
+    #[test]
+    fn while_another_one_waits_only_size_cuts() {
+        let behind = |records, drained| Standing { behind: true, ..standing(records, 300, 300, drained) };
+        assert_eq!(wait(&LIMITS, &behind(10, true)), Some(GLANCE));
+        assert_eq!(wait(&LIMITS, &behind(10, false)), Some(ms(0)));
+        assert_eq!(wait(&LIMITS, &behind(1000, true)), None);
+        assert_eq!(wait(&LIMITS, &Standing { must: true, ..behind(1, true) }), None);
     }
 
     #[test]

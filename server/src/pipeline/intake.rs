@@ -5,7 +5,7 @@
 //! Where that one fails, the pipeline is opened anew from the store, and with it the intake.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use millpond_engine::time::{Micros, Span};
@@ -56,11 +56,15 @@ pub struct Intake {
     cut_at: Instant,
     buffers: Buffers,
     ahead: Ahead,
+    waiting: Waiting,
     cost: Cost,
 }
 
 /// Per source: records that are read and not committed, beyond those of the epoch that is being committed.
 pub type Ahead = Arc<[AtomicU64]>;
+
+/// Epochs that were handed out and are not being computed yet.
+pub type Waiting = Arc<AtomicUsize>;
 
 /// What the last epoch took to be computed and committed, in microseconds.
 pub type Cost = Arc<AtomicU64>;
@@ -112,8 +116,14 @@ impl Intake {
             limits,
             surroundings,
             cut_at: Instant::now(),
+            waiting: Waiting::default(),
             cost: Cost::default(),
         }
+    }
+
+    /// Where those who hand epochs on, and those who take them, say how many wait between them.
+    pub fn waiting(&self) -> Waiting {
+        Arc::clone(&self.waiting)
     }
 
     /// Where those who commit say what it cost.
@@ -183,16 +193,16 @@ impl Intake {
         control: &Control,
     ) -> Result<(), Stop> {
         let mut first = None;
-        self.ahead.iter().for_each(|ahead| ahead.store(0, Ordering::Relaxed));
         for source in &mut self.sources {
             source.open_epoch();
             source.decode.forget_unknown();
             source.recount(gathered.opened_at)?;
         }
         loop {
+            let before: Vec<u64> = gathered.counts.iter().map(|counts| counts.read).collect();
             let read = self.read_one(gathered, boundaries)?;
-            for (ahead, counts) in self.ahead.iter().zip(&gathered.counts) {
-                ahead.store(counts.read, Ordering::Relaxed);
+            for ((ahead, counts), before) in self.ahead.iter().zip(&gathered.counts).zip(before) {
+                ahead.fetch_add(counts.read - before, Ordering::Relaxed);
             }
             if gathered.is_empty() {
                 if !read {
@@ -207,6 +217,7 @@ impl Intake {
                 since_cut: self.cut_at.elapsed(),
                 cost: Duration::from_micros(self.cost.load(Ordering::Relaxed)),
                 drained: !read,
+                behind: self.waiting.load(Ordering::Relaxed) > 0,
                 must: control.is_stopped() || !read && self.passes(boundaries),
             };
             match cut::wait(&self.limits, &standing) {

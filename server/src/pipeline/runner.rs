@@ -1,16 +1,27 @@
-//! The loop of one pipeline: the next epoch is read and decoded while the one before is computed and
-//! committed. Commits stay in order; what was read ahead of a failure is read again.
+//! The loops of one pipeline: one thread reads and decodes epochs, another computes and commits them, a few
+//! epochs behind. Commits stay in order; what was read ahead of a failure is read again.
 
-use std::time::Duration;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+use parking_lot::Mutex;
 
 use super::commits::Commits;
 use super::control::{Backoff, Control};
 use super::halt::{Halt, Stop};
-use super::intake::{Harvest, Intake};
+use super::intake::{Harvest, Intake, Waiting};
+use super::journal::Committed;
 use super::status::{Board, State};
 
 /// A pipeline that has nothing to do looks up this often: to stop, to see the clock.
 const LOOK_UP: Duration = Duration::from_millis(100);
+
+/// So many epochs may wait to be computed: a large close takes as long as reading several.
+const AHEAD: usize = 2;
+
+/// Others are shown what is committed at most this often.
+const TELL_EVERY: Duration = Duration::from_millis(200);
 
 /// One pipeline, open.
 pub struct Pipeline {
@@ -20,42 +31,37 @@ pub struct Pipeline {
     pub commits: Commits,
 }
 
+/// What is committed, on its way to those who show it to the logs.
+#[derive(Default)]
+struct Told(Mutex<Option<Committed>>);
+
 impl Pipeline {
     /// Runs until it is told to stop (`Ok`) or a person must act. Waits out what only needs time.
     pub fn run(&mut self, control: &Control, board: &Board) -> Result<(), Halt> {
-        let mut pause = Backoff::default();
-        let mut ahead = None;
         self.commits.show(board, self.intake.is_backfilling());
         if let Err(Stop::Halt(halt)) = close(&mut self.commits, board) {
             return Err(halt);
         }
-        while !control.is_stopped() {
-            let harvest = ahead.take().unwrap_or_else(|| self.intake.gather(control));
-            let taken = if harvest.gathered.is_empty() || harvest.stop.is_some() {
-                self.take(harvest, board)
-            } else {
-                let (taken, next) = self.take_and_gather(harvest, control, board);
-                ahead = Some(next);
-                taken
-            };
-            self.intake.tell_the_logs(&self.commits.committed);
-            match taken {
-                Ok(true) => pause = Backoff::default(),
-                Ok(false) => {
-                    pause = Backoff::default();
-                    self.intake.wait(LOOK_UP);
-                }
-                Err(Stop::Halt(halt)) => return Err(halt),
-                Err(Stop::Wait(reason)) => {
-                    board.state(State::Waiting { reason });
-                    control.sleep(pause.next());
-                }
+        let Self { intake, commits } = self;
+        let (waiting, told) = (intake.waiting(), Told::default());
+        let (send, receive) = bounded(AHEAD);
+        let name =
+            std::thread::current().name().map_or_else(String::new, |name| name.replace("pipeline", "intake"));
+        std::thread::scope(|scope| {
+            let told_too = &told;
+            let reading = move || read(intake, control, &send, told_too);
+            let reading =
+                std::thread::Builder::new().name(name).spawn_scoped(scope, reading).map_err(no_thread)?;
+            let done = commit(commits, receive, &waiting, &told, board);
+            // Whoever reads and waits for us need not any more.
+            waiting.store(0, Ordering::Relaxed);
+            if let Err(panic) = reading.join() {
+                std::panic::resume_unwind(panic);
             }
-        }
-        // What was read ahead is complete: it need not be read again after the next start.
+            done
+        })?;
         // The next start is quicker with nothing to apply again.
-        let taken = ahead.map_or(Ok(false), |harvest| self.take(harvest, board));
-        match taken.and_then(|_| self.commits.checkpoint()) {
+        match self.commits.checkpoint() {
             Err(Stop::Halt(halt)) => Err(halt),
             Ok(()) | Err(Stop::Wait(_)) => Ok(()),
         }
@@ -70,31 +76,67 @@ impl Pipeline {
         let harvest = self.intake.gather(control);
         self.commits.take(harvest, board)
     }
+}
 
-    /// Commits a harvest and the closes that it brings about.
-    fn take(&mut self, harvest: Harvest, board: &Board) -> Result<bool, Stop> {
-        take(&mut self.commits, harvest, board)
-    }
-
-    /// The same, while the next harvest is gathered.
-    fn take_and_gather(
-        &mut self,
-        harvest: Harvest,
-        control: &Control,
-        board: &Board,
-    ) -> (Result<bool, Stop>, Harvest) {
-        let Self { intake, commits } = self;
-        std::thread::scope(|scope| {
-            let gathering = scope.spawn(|| intake.gather(control));
-            let taken = take(commits, harvest, board);
-            match gathering.join() {
-                Ok(next) => (taken, next),
-                Err(panic) => std::panic::resume_unwind(panic),
+/// Reads epoch after epoch, until it is told to stop or nobody wants them any more.
+fn read(intake: &mut Intake, control: &Control, harvests: &Sender<Harvest>, told: &Told) {
+    let (mut pause, waiting) = (Backoff::default(), intake.waiting());
+    while !control.is_stopped() {
+        let harvest = intake.gather(control);
+        let (is_empty, stop) = (harvest.gathered.is_empty(), harvest.stop.clone());
+        waiting.fetch_add(1, Ordering::Relaxed);
+        if harvests.send(harvest).is_err() {
+            return;
+        }
+        if let Some(committed) = told.0.lock().take() {
+            intake.tell_the_logs(&committed);
+        }
+        match stop {
+            Some(Stop::Halt(_)) => return,
+            Some(Stop::Wait(_)) => control.sleep(pause.next()),
+            None => {
+                pause = Backoff::default();
+                if is_empty {
+                    intake.wait(LOOK_UP);
+                }
             }
-        })
+        }
     }
 }
 
+/// Computes and commits what was read, to the last of it: it is complete, and need not be read again.
+fn commit(
+    commits: &mut Commits,
+    harvests: Receiver<Harvest>,
+    waiting: &Waiting,
+    told: &Told,
+    board: &Board,
+) -> Result<(), Halt> {
+    let (mut told_at, mut told_epoch) = (Instant::now(), 0);
+    for harvest in harvests {
+        waiting.fetch_sub(1, Ordering::Relaxed);
+        let taken = take(commits, harvest, board);
+        if told_epoch != commits.committed.epoch && told_at.elapsed() >= TELL_EVERY {
+            (told_at, told_epoch) = (Instant::now(), commits.committed.epoch);
+            *told.0.lock() = Some(commits.committed.clone());
+        }
+        match taken {
+            Ok(_) => {}
+            Err(Stop::Halt(halt)) => return Err(halt),
+            Err(Stop::Wait(reason)) => board.state(State::Waiting { reason }),
+        }
+    }
+    Ok(())
+}
+
+fn no_thread(error: std::io::Error) -> Halt {
+    Halt::new(
+        format!("no thread can be started: {error}"),
+        "raise the limit of threads or processes, and resume",
+    )
+}
+
+/// Commits a harvest and the closes that it brings about.
 fn take(commits: &mut Commits, harvest: Harvest, board: &Board) -> Result<bool, Stop> {
     let taken = commits.take(harvest, board);
     close(commits, board)?;
