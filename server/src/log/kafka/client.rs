@@ -124,6 +124,25 @@ pub fn consumer(config: &Kafka, topic: &str, group: &str) -> Result<Arc<BaseCons
     Ok(Arc::new(consumer))
 }
 
+/// What a consumer of its own finds out about a topic.
+pub(super) fn ask<T>(
+    config: &Kafka,
+    topic: &str,
+    question: impl FnOnce(&Arc<BaseConsumer<Context>>) -> Result<T, Error>,
+) -> Result<T, Error> {
+    let consumer = consumer(config, topic, "millpond")?;
+    let answer = question(&consumer);
+    close(consumer);
+    answer
+}
+
+/// Lets a client go that is no longer needed. Closing one takes a tenth of a second, which nobody should wait for.
+pub(super) fn close<T: Send + 'static>(client: T) {
+    let closing = std::thread::Builder::new().name("kafka close".to_owned());
+    // Where no thread can be started, the client was dropped with the closure: closed, only slower.
+    drop(closing.spawn(move || drop(client)));
+}
+
 /// Configuration of the producer: idempotent, acknowledged by all in-sync replicas.
 pub fn producer(config: &Kafka) -> Result<ClientConfig, Error> {
     let mut client = base(config, "the Kafka producer")?;

@@ -28,32 +28,34 @@ pub struct Topic {
 
 /// Asks the brokers about a topic. Blocks for a few round trips, at most some seconds.
 pub fn describe(config: &Kafka, topic: &str) -> Result<Topic, Error> {
-    let consumer = client::consumer(config, topic, "millpond")?;
-    let partitions = partitions(&consumer, topic)?;
-    let ranges = (0..partitions).map(|p| range(&consumer, topic, p)).collect::<Result<_, _>>()?;
-    Ok(Topic { identity: identity(&consumer, topic)?, ranges })
+    client::ask(config, topic, |consumer| {
+        let partitions = partitions(consumer, topic)?;
+        let ranges = (0..partitions).map(|p| range(consumer, topic, p)).collect::<Result<_, _>>()?;
+        Ok(Topic { identity: identity(consumer, topic)?, ranges })
+    })
 }
 
 /// The offset of the first record with a timestamp of at least `at`, per partition (the end where there is none).
 pub fn offsets_at(config: &Kafka, topic: &str, at: Micros) -> Result<Vec<i64>, Error> {
-    let consumer = client::consumer(config, topic, "millpond")?;
-    let mut asked = TopicPartitionList::new();
-    // Rounded up: a record of the millisecond before must not be taken.
-    let millis = at.0.saturating_add(999).div_euclid(1000);
-    for partition in 0..partitions(&consumer, topic)? {
-        asked
-            .add_partition_offset(topic, partition as i32, Offset::Offset(millis))
-            .map_err(|e| failed(topic, &e))?;
-    }
-    let found = consumer.offsets_for_times(asked, ANSWER).map_err(|e| failed(topic, &e))?;
-    found
-        .elements()
-        .iter()
-        .map(|element| match element.offset() {
-            Offset::Offset(offset) => Ok(offset),
-            _ => range(&consumer, topic, element.partition() as u32).map(|(_, end)| end),
-        })
-        .collect()
+    client::ask(config, topic, |consumer| {
+        let mut asked = TopicPartitionList::new();
+        // Rounded up: a record of the millisecond before must not be taken.
+        let millis = at.0.saturating_add(999).div_euclid(1000);
+        for partition in 0..partitions(consumer, topic)? {
+            asked
+                .add_partition_offset(topic, partition as i32, Offset::Offset(millis))
+                .map_err(|e| failed(topic, &e))?;
+        }
+        let found = consumer.offsets_for_times(asked, ANSWER).map_err(|e| failed(topic, &e))?;
+        found
+            .elements()
+            .iter()
+            .map(|element| match element.offset() {
+                Offset::Offset(offset) => Ok(offset),
+                _ => range(consumer, topic, element.partition() as u32).map(|(_, end)| end),
+            })
+            .collect()
+    })
 }
 
 pub(super) fn partitions(consumer: &BaseConsumer<Context>, topic: &str) -> Result<u32, Error> {
@@ -106,7 +108,9 @@ pub(super) fn is_replayable(config: &Kafka, topic: &str) -> Result<bool, Error> 
     let options = AdminOptions::new().request_timeout(Some(ANSWER));
     let topics = [ResourceSpecifier::Topic(topic)];
     let asked = admin.describe_configs(&topics, &options);
-    let answers = futures::executor::block_on(asked).map_err(|e| failed(topic, &e))?;
+    let answers = futures::executor::block_on(asked);
+    client::close(admin);
+    let answers = answers.map_err(|e| failed(topic, &e))?;
     let policy = answers.into_iter().find_map(|answer| match answer {
         Ok(resource) => resource.get("cleanup.policy").and_then(|entry| entry.value.clone()),
         Err(code) => {
@@ -121,11 +125,9 @@ pub(super) fn is_replayable(config: &Kafka, topic: &str) -> Result<bool, Error> 
 /// the brokers' own replication factor.
 pub async fn ensure_topic(config: &Kafka, topic: &str, partitions: Option<u32>) -> Result<u32, Error> {
     let (owned, name) = (config.clone(), topic.to_owned());
-    let found = blocking(topic, move || {
-        let consumer = client::consumer(&owned, &name, "millpond")?;
-        self::partitions(&consumer, &name)
-    })
-    .await;
+    let found =
+        blocking(topic, move || client::ask(&owned, &name, |consumer| self::partitions(consumer, &name)))
+            .await;
     match found {
         Err(Error::Missing { .. }) => {}
         found => return found,
@@ -148,16 +150,17 @@ pub async fn ensure_topic(config: &Kafka, topic: &str, partitions: Option<u32>) 
     let (owned, name) = (config.clone(), topic.to_owned());
     blocking(topic, move || {
         // Metadata takes a moment to reach every broker.
-        let consumer = client::consumer(&owned, &name, "millpond")?;
-        let deadline = Instant::now() + ANSWER;
-        loop {
-            match self::partitions(&consumer, &name) {
-                Err(Error::Missing { .. }) if Instant::now() < deadline => {
-                    std::thread::sleep(Duration::from_millis(100));
+        client::ask(&owned, &name, |consumer| {
+            let deadline = Instant::now() + ANSWER;
+            loop {
+                match self::partitions(consumer, &name) {
+                    Err(Error::Missing { .. }) if Instant::now() < deadline => {
+                        std::thread::sleep(Duration::from_millis(100));
+                    }
+                    found => return found,
                 }
-                found => return found,
             }
-        }
+        })
     })
     .await
 }
