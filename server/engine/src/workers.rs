@@ -76,7 +76,9 @@ impl Workers {
             let _ = queue.send(Arc::clone(task));
         }
         let first = first();
-        tasks.iter().for_each(|task| task.run());
+        for task in &tasks {
+            task.run();
+        }
         // Each piece says how it ended, and then there is nobody left to wait for.
         let mut rest: Vec<(usize, std::thread::Result<T>)> = results.iter().collect();
         rest.sort_unstable_by_key(|(number, _)| *number);
@@ -141,7 +143,7 @@ mod tests {
         let meet = |sender: mpsc::Sender<()>, receiver: mpsc::Receiver<()>| {
             move || {
                 sender.send(()).unwrap();
-                receiver.recv_timeout(Duration::from_secs(60)).unwrap();
+                receiver.recv_timeout(Duration::from_mins(1)).unwrap();
                 std::thread::current().id()
             }
         };

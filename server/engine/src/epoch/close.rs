@@ -108,9 +108,8 @@ impl Windowed {
         while let Some(window_end) = self.next_end(closed, self.watermark).filter(|_| due <= enough) {
             let of_window = match &self.shared {
                 // How many groups lie in the store alone is not known before they are read.
-                None => self.panes.get(&window_end).map_or(0, |pane| match pane.is_cold {
-                    true => enough.saturating_add(1),
-                    false => pane.groups.len(),
+                None => self.panes.get(&window_end).map_or(0, |pane| {
+                    if pane.is_cold { enough.saturating_add(1) } else { pane.groups.len() }
                 }),
                 Some(_) => {
                     let owed = self.owed.0.get(&window_end).map_or(0, BTreeMap::len);
