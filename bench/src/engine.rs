@@ -1,4 +1,4 @@
-//! The engine alone over decoded batches, on one thread: what each operator costs an event, without a log, a
+//! The engine alone over decoded batches: what each operator costs an event, without a log, a
 //! commit or a store. It is what profiles are made of (`perf record … millpond-bench engine --workload SESSION`).
 
 use std::collections::HashMap;
@@ -10,6 +10,7 @@ use millpond_engine::epoch::{Emission, Engine, Input, SourceBatch};
 use millpond_engine::query::FeatureQuery;
 use millpond_engine::sql::{self, Table};
 use millpond_engine::time::Micros;
+use millpond_engine::workers::Workers;
 
 use crate::Result;
 use crate::corpus::{DISORDER_MS, Stream};
@@ -39,6 +40,9 @@ pub struct Options {
     /// Epochs between checkpoints
     #[arg(long, default_value_t = 61)]
     checkpoint: usize,
+    /// Threads, in the place of those that the workloads say
+    #[arg(long)]
+    threads: Option<usize>,
     /// Rows come out on update, too
     #[arg(long)]
     on_update: bool,
@@ -104,7 +108,9 @@ fn drive(streams: &[Stream], workload: &Workload, options: &Options) -> Result<R
     let query = Arc::new(sql::plan(&workload.sql, &tables)?);
     let mut sources = sources(&query, streams, &readers)?;
     let emission = Emission { on_update: options.on_update, ..Emission::default() };
-    let mut engine = Engine::restore(Arc::clone(&query), emission, Micros::MIN, std::iter::empty())?;
+    let workers = Arc::new(Workers::new(options.threads.unwrap_or(workload.threads)));
+    let nothing = std::iter::empty();
+    let mut engine = Engine::restore_on(&workers, Arc::clone(&query), emission, Micros::MIN, nothing)?;
     let events: usize = streams.iter().map(|s| s.corpus.len()).sum();
     let epochs = events.div_ceil(options.epoch);
     let mut run = Run { events, rows: 0, busy: Duration::ZERO, slowest: Duration::ZERO };

@@ -35,7 +35,7 @@ pub async fn run(options: &Options, brokers: &str, report: &mut Report) -> Resul
         };
         let streams = (feed.streams)(options.events, options.users);
         let streams: Vec<Published> = streams.into_iter().map(published).collect();
-        let (server, ids) = serve(options, brokers, &streams).await?;
+        let (server, ids) = serve(options, brokers, &streams, 1).await?;
         for (Published { stream, topic }, id) in streams.iter().zip(&ids) {
             fill(brokers, topic, &stream.corpus, *id)?;
         }
@@ -48,7 +48,7 @@ pub async fn run(options: &Options, brokers: &str, report: &mut Report) -> Resul
         let events: usize = streams.iter().map(|published| published.stream.corpus.len()).sum();
         let names: Vec<&str> = streams.iter().map(|published| published.stream.name).collect();
         for workload in &feed.workloads {
-            let (server, as_before) = serve(options, brokers, &streams).await?;
+            let (server, as_before) = serve(options, brokers, &streams, workload.threads).await?;
             if as_before != ids {
                 return Err("the topics' records have other schema ids".into());
             }
@@ -94,8 +94,13 @@ async fn ctr(brokers: &str, topic: &str, corpus: &Corpus, server: Server, report
 }
 
 /// A server with nothing but these streams; the ids of their schemas.
-async fn serve(options: &Options, brokers: &str, published: &[Published]) -> Result<(Server, Vec<u32>)> {
-    let server = Server::start(options, &["--kafka-bootstrap-servers", brokers]).await?;
+async fn serve(
+    options: &Options,
+    brokers: &str,
+    published: &[Published],
+    threads: usize,
+) -> Result<(Server, Vec<u32>)> {
+    let server = Server::start_on(threads, options, &["--kafka-bootstrap-servers", brokers]).await?;
     let mut ids = Vec::new();
     for Published { stream, topic } in published {
         let mut spec = stream.spec(Some(topic));

@@ -21,12 +21,18 @@ pub struct Server {
 impl Server {
     /// Starts it and waits until it is ready.
     pub async fn start(options: &Options, extra: &[&str]) -> Result<Self> {
+        Self::start_on(1, options, extra).await
+    }
+
+    /// The same, with pipelines that compute on so many threads.
+    pub async fn start_on(threads: usize, options: &Options, extra: &[&str]) -> Result<Self> {
         let data = tempfile::tempdir()?;
         let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
         let child = Command::new(options.millpond.as_ref().ok_or("--millpond is missing")?)
             .args(["serve", "--log-filter", "warn", "--port", &port.to_string(), "--data-dir"])
             .arg(data.path())
             .args(extra)
+            .env("MILLPOND_PIPELINE__THREADS", threads.to_string())
             .stdin(Stdio::null())
             .spawn()?;
         let client = reqwest::Client::builder().timeout(Duration::from_secs(120)).build()?;

@@ -15,6 +15,8 @@ pub struct Workload {
     pub beside: Option<String>,
     /// The least share of that one's rate that is good enough.
     pub mark: Option<f64>,
+    /// Threads that its pipeline computes on.
+    pub threads: usize,
 }
 
 /// Streams, and the features over them.
@@ -44,6 +46,7 @@ fn ads() -> Feed {
             sql: format!("SELECT {key}, {COUNTS} FROM {from} GROUP BY {key}, window_end"),
             beside: None,
             mark: None,
+            threads: 1,
         };
         let tumbling = window("TUMBLE 5 min", TUMBLE);
         let beside = tumbling.name.clone();
@@ -65,11 +68,15 @@ fn ads() -> Feed {
             workloads.push(rolling("rolling 5 min by user_id", &counts).beside(&beside, Some(0.4)));
         }
     }
+    let many_keys = |w: &&Workload| w.name.ends_with("by user_id") && !w.name.starts_with("HOP");
+    let divided: Vec<Workload> = workloads.iter().filter(many_keys).map(|w| w.divided(2)).collect();
+    workloads.extend(divided);
     let tumbling = Workload {
         name: "TUMBLE 5 min, four functions".into(),
         sql: format!("SELECT user_id, {FRAUD} FROM {TUMBLE} GROUP BY user_id, window_end"),
         beside: None,
         mark: None,
+        threads: 1,
     };
     let beside = tumbling.name.clone();
     workloads.push(tumbling);
@@ -93,7 +100,7 @@ fn rolling(name: &str, functions: &str) -> Workload {
         "SELECT user_id, timestamp, {functions} FROM ads WINDOW w AS (PARTITION BY user_id ORDER BY timestamp \
          RANGE BETWEEN INTERVAL '5' MINUTES PRECEDING AND CURRENT ROW)"
     );
-    Workload { name: name.into(), sql, beside: None, mark: None }
+    Workload { name: name.into(), sql, beside: None, mark: None, threads: 1 }
 }
 
 /// Clicks within 15 seconds after their impression, under a tumbling window.
@@ -108,6 +115,7 @@ fn joined() -> Feed {
         ),
         beside: Some("TUMBLE 5 min by campaign_id".into()),
         mark: Some(0.4),
+        threads: 1,
     };
     let workloads = vec![join("interval JOIN", "JOIN"), join("interval LEFT JOIN", "LEFT JOIN")];
     Feed { name: "clicks", streams: |events, _| clicks::streams(events).into(), workloads }
@@ -125,6 +133,7 @@ fn many() -> Feed {
         ),
         beside: None,
         mark: None,
+        threads: 1,
     };
     let few = by(4, "10K");
     let beside = few.name.clone();
@@ -140,5 +149,16 @@ fn many() -> Feed {
 impl Workload {
     fn beside(self, other: &str, mark: Option<f64>) -> Self {
         Self { beside: Some(other.into()), mark, ..self }
+    }
+
+    /// The same on several threads, beside itself on one.
+    fn divided(&self, threads: usize) -> Self {
+        Self {
+            name: format!("{}, {threads} threads", self.name),
+            sql: self.sql.clone(),
+            beside: Some(self.name.clone()),
+            mark: None,
+            threads,
+        }
     }
 }
