@@ -8,6 +8,7 @@
 //! What touches several parts at once, such as creating a group, is decided in [`streams`] and
 //! [`groups`]; handlers and commands call these and nothing below them.
 
+mod changes;
 mod declared;
 mod groups;
 mod json_schema;
@@ -19,6 +20,7 @@ use std::sync::Arc;
 
 use millpond_engine::time::Micros;
 
+pub use self::streams::written_by_others;
 use crate::catalog::{self, Catalog};
 use crate::config::Config;
 use crate::offline::Offline;
@@ -135,6 +137,7 @@ impl App {
             metrics,
             creating: tokio::sync::Mutex::new(()),
         });
+        app.follow_all()?;
         for group in app.catalog.snapshot().groups() {
             app.start_group(group)?;
         }

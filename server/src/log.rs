@@ -102,6 +102,16 @@ pub trait Reader: Send {
     }
     /// Blocks until some partition may have something to read, at most for `timeout`.
     fn wait(&mut self, timeout: Duration);
+    /// Of a log of changes: the instant up to which all changes are there that will ever be, for who reads on
+    /// from now. `None`: there is no such instant yet, or the log is none of changes.
+    fn complete_to(&mut self) -> Result<Option<Micros>, Error> {
+        Ok(None)
+    }
+    /// Of a log of changes: whether the group has come to the finish of all its streams, so that for now no
+    /// further change comes.
+    fn is_finished(&mut self) -> Result<bool, Error> {
+        Ok(false)
+    }
     /// Tells others how far the pipeline has come (Kafka: committed offsets, so that tools see the
     /// lag). Best effort, never read back.
     fn committed(&mut self, positions: &[(u32, i64)]) {

@@ -16,6 +16,7 @@
 
 mod accounting;
 mod buffers;
+mod changes;
 mod checkpoint;
 mod chunk;
 mod commits;

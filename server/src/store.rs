@@ -7,6 +7,7 @@
 
 mod bytes;
 mod catalog;
+mod changes;
 mod clock;
 pub mod commit;
 mod committer;
@@ -43,6 +44,7 @@ use parking_lot::Mutex;
 use uuid::Uuid;
 
 pub use catalog::Kind;
+pub use changes::{changes_schema, read_changes};
 pub use clock::{WallClock, system_clock};
 pub use db::FORMAT;
 pub use error::Error;

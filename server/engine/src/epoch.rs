@@ -5,7 +5,7 @@
 //!                                                                            └▶ (checkpoint) saved states
 //! ```
 //!
-//! [`upstream`] brings the rows of the query's input, those of a [`join`] too, [`lanes`] divides them among threads by
+//! [`upstream`] brings the rows of the query's input, those of a [`join`] and of a [`lookup`] too, [`lanes`] divides them among threads by
 //! their keys. In each lane [`windowed`] takes them in, [`close`] decides which rows are due, [`revise`] those that are
 //! due at other times, [`emit`] lets them out, [`checkpoint`] keeps what lasts, [`spill`] says how much of it is in
 //! memory. [`session`] is the same for sessions, [`rolling`] for aggregates OVER the time before each record,
@@ -23,6 +23,8 @@ mod intake;
 mod join;
 mod keyed;
 mod lanes;
+mod lookup;
+mod output;
 mod plan;
 mod records;
 mod revise;
@@ -48,7 +50,6 @@ pub(crate) use spill::leaves_groups;
 pub use upsert::Upsert;
 
 use self::lanes::{Derived, Lanes};
-use self::records::Judged;
 use self::rolling::Rolling;
 use self::session::Sessionized;
 use self::upsert::Upserting;
@@ -279,7 +280,7 @@ impl Engine {
         watermark: Micros,
         rows: impl Iterator<Item = StateRow>,
     ) -> Result<Self, Error> {
-        let mut upstream = Upstream::new(Arc::clone(&query), watermark)?;
+        let mut upstream = Upstream::new(Arc::clone(&query), watermark, emission.allowed_lateness)?;
         let (behind, mut claimed) = (watermark - upstream.hold(), Ok(()));
         let rows = rows.map_while(|row| upstream.claim(row).map_err(|error| claimed = Err(error)).ok());
         let rows: &mut dyn Iterator<Item = StateRow> = &mut rows.flatten();
@@ -318,6 +319,19 @@ impl Engine {
         }
     }
 
+    /// Says up to which instant the records of each source are all there with the epoch that is applied next:
+    /// what is looked up in a source is known up to there. Without it that is the epoch's watermark.
+    pub fn look_up_to(&mut self, sources: &[Micros]) {
+        if let Operator::Derived(upstream, _) = &mut self.operator {
+            upstream.look_up_to(sources);
+        }
+    }
+
+    /// Whether rows wait that an epoch would let go if the sources were as far as this.
+    pub fn is_due(&self, sources: &[Micros]) -> bool {
+        matches!(&self.operator, Operator::Derived(upstream, _) if upstream.is_due(sources))
+    }
+
     /// The watermark that the last epoch committed.
     pub fn watermark(&self) -> Micros {
         match &self.operator {
@@ -341,59 +355,5 @@ impl Engine {
             Operator::Derived(upstream, derived) => upstream.open(derived.open()),
             Operator::Upserting(_) => (0, 0),
         }
-    }
-}
-
-impl Counts {
-    fn add(&mut self, other: Self) {
-        self.applied += other.applied;
-        self.filtered += other.filtered;
-        self.late += other.late;
-        self.quarantined += other.quarantined;
-        self.superseded += other.superseded;
-    }
-}
-
-impl Output {
-    fn new(sources: usize) -> Self {
-        Self {
-            rows: Vec::new(),
-            counts: vec![Counts::default(); sources],
-            rejected: Vec::new(),
-            late: Vec::new(),
-            state: Vec::new(),
-            watermark: Micros::MIN,
-            closed_to: Micros::MIN,
-            cursor: None,
-            nulled: 0,
-            lost: 0,
-        }
-    }
-
-    fn counts_of(&mut self, source: u16) -> &mut Counts {
-        let at = usize::from(source);
-        if self.counts.len() <= at {
-            self.counts.resize(at + 1, Counts::default());
-        }
-        #[allow(clippy::indexing_slicing)] // just made long enough
-        &mut self.counts[at]
-    }
-
-    fn record(&mut self, source: u16, judged: Judged) {
-        self.counts_of(source).add(judged.counts);
-        self.rejected.extend(judged.rejected);
-        self.late.extend(judged.late);
-    }
-
-    /// Verdicts fall stage by stage, and rows of several kinds one kind after the other; they are reported
-    /// in the order of the records, and of (event time, key).
-    fn sort(&mut self) -> Result<(), Error> {
-        self.rejected.sort_unstable_by_key(|r| r.record);
-        self.late.sort_unstable();
-        let rows = || self.rows.iter().flat_map(|r| r.event_times.iter().zip(&r.keys));
-        if !rows().is_sorted() {
-            self.rows = vec![Emitted::sorted(&self.rows)?];
-        }
-        Ok(())
     }
 }

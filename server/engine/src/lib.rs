@@ -25,6 +25,7 @@ pub mod epoch;
 mod join;
 pub mod json;
 pub mod key;
+mod lookup;
 pub mod pick;
 pub mod query;
 mod rolling;

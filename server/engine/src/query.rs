@@ -1,7 +1,7 @@
 //! A feature query: what a group's SQL was lowered to. Small, typed, and all that the operators see.
 //!
 //! ```text
-//! sources ─▶ input: stages, [union | interval join] ─▶ shape ─▶ after* ─▶ output
+//! sources ─▶ input: stages, [union | interval join | lookup] ─▶ shape ─▶ after* ─▶ output
 //!                                                        │
 //!                       windowed: window (adds window_start, window_end, window_time) ─ within* ─▶ aggregate
 //!                       rolling:  the input's columns and, for each frame, its aggregates
@@ -75,6 +75,50 @@ pub enum Node {
     Union(Vec<Relation>),
     /// Rows of two relations that belong together.
     Join(Box<IntervalJoin>),
+    /// Rows of a relation, each with the row that a feature group has for it.
+    Lookup(Box<LookupJoin>),
+}
+
+/// `left JOIN group FOR SYSTEM_TIME AS OF left.t AS g ON left.k = g.k`: each left row with the row of the
+/// group that was there to be served at its time, by the rule of [`crate::pick`].
+///
+/// The right rows are the group's *changes*: every row it ever emitted, each with its stamp. They come
+/// from a source like others, whose watermark says up to which instant they are all there
+/// ([`crate::epoch::Engine::look_up_to`]); a left row of a later time waits until they are. So what it is joined
+/// with does not depend on when it is read.
+///
+/// Its rows are the left columns, then the group's.
+#[derive(Debug, Clone)]
+pub struct LookupJoin {
+    /// The left rows.
+    pub left: Relation,
+    /// The source of the group's changes, as a position in [`FeatureQuery::sources`].
+    pub changes: usize,
+    /// What becomes of left rows for which there is no row.
+    pub kind: JoinKind,
+    /// Over the left rows and over the changes: the group's primary key. NULL equals nothing. Never empty.
+    pub on: Vec<(Arc<dyn PhysicalExpr>, Arc<dyn PhysicalExpr>)>,
+    /// Position of the event time in the left rows, with its hold.
+    pub time: EventTime,
+    /// Where the stamp of a row stands among the columns of the changes, behind all that are looked up.
+    pub stamp: StampColumns,
+    /// Rows that are older than this are none.
+    pub ttl: Option<Span>,
+    /// The left columns, then those that are looked up: the first columns of the changes.
+    pub schema: SchemaRef,
+}
+
+/// Positions of the columns that say which row of a key is picked: see [`crate::pick::Stamp`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StampColumns {
+    /// `_event_time`.
+    pub event_time: usize,
+    /// `_available_at`.
+    pub available_at: usize,
+    /// `_commit`.
+    pub commit: usize,
+    /// `_op`: `upsert` or `delete`.
+    pub op: usize,
 }
 
 /// `left JOIN right ON left.k = right.k AND right.t BETWEEN left.t + lower AND left.t + upper`.
@@ -286,6 +330,13 @@ impl IntervalJoin {
     /// this far behind the watermark. Not an event time in a LEFT join, where it may be NULL.
     pub fn right_hold(&self) -> Span {
         Span(self.right_time.hold.0.max(self.left_time.hold.0.saturating_sub(self.lower.0)).max(0))
+    }
+}
+
+impl LookupJoin {
+    /// How many columns are looked up.
+    pub fn width(&self) -> usize {
+        self.schema.fields().len().saturating_sub(self.left.schema.fields().len())
     }
 }
 

@@ -35,8 +35,8 @@ pub(crate) const ROLLING: u16 = 16;
 /// The operator number of the instants at which a frame of a rolling feature was reported to be empty.
 pub(crate) const EMPTIED: u16 = 17;
 
-/// The operator number of the left rows of the first join; those of its right rows, then of the next join,
-/// follow.
+/// The operator number of the left rows of the first join or lookup; those of its right rows (of a lookup: of
+/// what is looked up), then of the next one, follow.
 pub(crate) const JOIN: u16 = 256;
 
 /// Address of one partial aggregate: the part of the `state` key below (pipeline, operator).

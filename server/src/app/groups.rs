@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use millpond_engine::sql;
+use millpond_engine::sql::{self, Mention};
 use millpond_engine::time::Span;
 use uuid::Uuid;
 
@@ -21,7 +21,13 @@ impl App {
         catalog::version(spec.version)?;
         let existing = self.catalog.group(spec.name.as_str(), spec.version).ok();
         let streams = match (&spec.sql, &existing) {
-            (Some(sql), _) => self.sources_of(sql)?,
+            (Some(sql), _) => {
+                let (streams, new) = self.sources_of(sql).await?;
+                let made = self.group_over(spec, existing, streams).await;
+                // A group that is refused leaves nothing behind.
+                self.drop_changes(&new)?;
+                return made;
+            }
             (None, Some(existing)) => self.catalog.snapshot().sources(&existing.def)?,
             (None, None) => {
                 let (stream, created) = self.own_stream(&spec).await?;
@@ -97,7 +103,14 @@ impl App {
     pub async fn drop_group(&self, name: &str, version: u32, purge: bool, force: bool) -> Result<(), Error> {
         let _turn = self.creating.lock().await;
         let entry = self.catalog.group(name, version)?;
-        let views = self.catalog.snapshot().views_of(entry.def.id);
+        let snapshot = self.catalog.snapshot();
+        let changes: Vec<_> = snapshot.changes_of(entry.def.id).cloned().into_iter().collect();
+        let by: Vec<String> = changes.iter().flat_map(|stream| snapshot.readers(stream.def.id)).collect();
+        if !by.is_empty() {
+            return Err(CatalogError::InUse { kind: "feature group", name: entry.label(), by }.into());
+        }
+        let looked_up = snapshot.sources(&entry.def)?;
+        let views = snapshot.views_of(entry.def.id);
         if !views.is_empty() && !force {
             self.catalog.drop_group(name, version, false)?;
         }
@@ -116,22 +129,53 @@ impl App {
                 self.drop_log(stream.name.as_str())?;
             }
         }
-        Ok(())
+        self.drop_changes(&looked_up)?;
+        self.drop_changes(&changes)
     }
 
-    fn sources_of(&self, text: &str) -> Result<Vec<Arc<StreamEntry>>, CatalogError> {
-        let names = sql::tables(text)?;
+    /// The streams that the SQL reads, in its order: of groups that it looks up those of their changes. Then those
+    /// of them that were made for it.
+    async fn sources_of(&self, text: &str) -> Result<(Sources, Sources), Error> {
+        let mentions = sql::tables(text).map_err(CatalogError::from)?;
+        let (mut sources, mut new) = (Vec::with_capacity(mentions.len()), Vec::new());
+        for mention in mentions {
+            let found = match &mention {
+                Mention::Stream(name) => {
+                    self.stream_called(name).map(|stream| (stream, false)).map_err(Error::from)
+                }
+                Mention::Group(name) => self.changes_of(name).await,
+            };
+            match found {
+                Ok((stream, is_new)) => {
+                    new.extend(is_new.then(|| Arc::clone(&stream)));
+                    sources.push(stream);
+                }
+                Err(error) => {
+                    self.drop_changes(&new)?;
+                    return Err(error);
+                }
+            }
+        }
+        Ok((sources, new))
+    }
+
+    fn stream_called(&self, name: &str) -> Result<Arc<StreamEntry>, CatalogError> {
         let snapshot = self.catalog.snapshot();
-        names
-            .iter()
-            .map(|name| {
-                let found = snapshot.stream(name);
-                found.or_else(|e| {
-                    let folded = snapshot.streams().find(|s| s.def.name.as_str().eq_ignore_ascii_case(name));
-                    folded.cloned().ok_or(e)
-                })
-            })
-            .collect()
+        let folded = || snapshot.streams().find(|s| s.def.name.as_str().eq_ignore_ascii_case(name)).cloned();
+        let found = match snapshot.stream(name) {
+            Ok(stream) => stream,
+            Err(missing) => match folded() {
+                Some(stream) => stream,
+                None if snapshot.groups().any(|g| g.def.name.as_str() == name || g.label() == name) => {
+                    return Err(looked_up_only(format!("{name} is a feature group and no stream")));
+                }
+                None => return Err(missing),
+            },
+        };
+        match &found.def.changes_of {
+            Some(of) => Err(looked_up_only(format!("{name} holds the changes of feature group {}", of.name))),
+            None => Ok(found),
+        }
     }
 
     async fn define(
@@ -151,8 +195,11 @@ impl App {
                 sources.push(source);
                 continue;
             }
-            let end = self.offsets(stream, log::At::End).await?;
+            // Of what is looked up all is wanted, and none of it is a backfill of this group.
+            let is_changes = stream.def.changes_of.is_some();
+            let end = if is_changes { vec![0] } else { self.offsets(stream, log::At::End).await? };
             let first = match start {
+                _ if is_changes => vec![0],
                 Start::Earliest => self.offsets(stream, log::At::Start).await?,
                 Start::Latest => end.clone(),
                 Start::At(time) => self.offsets(stream, log::At::Time(time)).await?,
@@ -207,6 +254,14 @@ impl App {
             created_at: known.map_or_else(now, |d| d.created_at),
         })
     }
+}
+
+/// Streams in the order of a query.
+type Sources = Vec<Arc<StreamEntry>>;
+
+fn looked_up_only(message: String) -> CatalogError {
+    let hint = "FROM clicks c JOIN users FOR SYSTEM_TIME AS OF c.ts AS u ON u.user_id = c.user_id looks rows of a group up";
+    CatalogError::invalid("sql", message, hint)
 }
 
 /// Fills in what follows from the plan: key and columns.

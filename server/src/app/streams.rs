@@ -30,7 +30,7 @@ impl App {
         let subject = spec.subject.clone().unwrap_or_else(|| format!("{log_name}-value"));
         let existing = self.catalog.stream(spec.name.as_str()).ok();
         let (spec, json) = match (spec.format, &existing, &spec.schema) {
-            (Format::Avro, ..) | (_, Some(_), None) => (spec, Columns::Declared),
+            (Format::Avro | Format::Changes, ..) | (_, Some(_), None) => (spec, Columns::Declared),
             (Format::Json, ..) => self.columns_of_json(spec, &subject).await?,
         };
         if let Some(existing) = &existing {
@@ -98,6 +98,7 @@ impl App {
                     on_bad_record: spec.on_bad_record,
                     created_at: now(),
                     finish: None,
+                    changes_of: None,
                 }
             }
         };
@@ -148,6 +149,7 @@ impl App {
     pub async fn finish_stream(&self, name: &str, offsets: Option<Vec<i64>>) -> Result<Vec<i64>, Error> {
         let _turn = self.creating.lock().await;
         let entry = self.catalog.stream(name)?;
+        written_by_others(&entry)?;
         let ends = match offsets {
             Some(offsets) => offsets,
             None => self.log_ends(&entry).await?,
@@ -183,7 +185,21 @@ impl App {
     }
 }
 
+/// Refuses what nobody but the server may do with a stream of changes.
+pub fn written_by_others(entry: &StreamEntry) -> Result<(), CatalogError> {
+    let Some(of) = &entry.def.changes_of else { return Ok(()) };
+    Err(CatalogError::invalid(
+        "stream",
+        format!("{} holds the changes of feature group {} version {}", entry.def.name, of.name, of.version),
+        "insert into the group, or into the streams that it reads",
+    ))
+}
+
 fn check(spec: &StreamSpec) -> Result<(), CatalogError> {
+    if spec.format == Format::Changes {
+        let hint = "avro or json: streams of changes are made where a group is looked up";
+        return Err(CatalogError::invalid("format", "changes are written by the server alone", hint));
+    }
     let span = |field: &'static str, seconds: Seconds| {
         if seconds.0.is_finite() && (0.0..=3_153_600_000.0).contains(&seconds.0) {
             return Ok(());

@@ -41,6 +41,25 @@ pub enum Format {
     Avro,
     /// JSON objects, under the columns that were declared with the stream.
     Json,
+    /// Rows of a feature group with their stamps, many in a record: written by the server alone.
+    Changes,
+}
+
+/// The group whose changes a stream holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChangesOf {
+    /// The group.
+    pub group: GroupId,
+    /// Its name.
+    pub name: Name,
+    /// Its version.
+    pub version: u32,
+    /// Its primary key, in order.
+    pub primary_key: Vec<String>,
+    /// Rows older than this are none.
+    pub ttl: Option<Span>,
+    /// There were records to read when it was created.
+    pub backfills: bool,
 }
 
 /// What a bad record does to the pipelines that read it.
@@ -121,6 +140,9 @@ pub struct Stream {
     pub created_at: Micros,
     /// Offsets per partition at which a bounded replay ended (`finish`).
     pub finish: Option<Vec<i64>>,
+    /// Of a stream of changes, the group. None in what the first releases wrote.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub changes_of: Option<ChangesOf>,
 }
 
 /// When rows come out.

@@ -56,8 +56,35 @@ impl StreamEntry {
 
 /// The reader schema `json` of a stream: of today, or as a group keeps it.
 pub fn reader(stream: &Stream, json: &str) -> Result<Arc<ReaderSchema>, Error> {
-    let unit = stream.event_time_unit.map(super::TimeUnit::engine);
-    Ok(Arc::new(ReaderSchema::parse(json, Some((&stream.event_time, unit)))?))
+    let time = Some((stream.event_time.as_str(), stream.event_time_unit.map(super::TimeUnit::engine)));
+    Ok(Arc::new(match stream.changes_of {
+        Some(_) => ReaderSchema::of_server(json, time)?,
+        None => ReaderSchema::parse(json, time)?,
+    }))
+}
+
+/// What SQL reads: streams, and groups by the streams of their changes.
+fn tables<'s>(
+    streams: &'s [Arc<StreamEntry>],
+    readers: &[Arc<ReaderSchema>],
+) -> (Vec<sql::Table<'s>>, Vec<sql::Group<'s>>) {
+    let (mut tables, mut groups): (Vec<_>, Vec<sql::Group<'_>>) = (Vec::new(), Vec::new());
+    for (stream, reader) in streams.iter().zip(readers) {
+        let name = stream.def.name.as_str();
+        let table =
+            sql::Table { name, schema: Arc::clone(reader.arrow()), event_time: &stream.def.event_time };
+        let Some(of) = &stream.def.changes_of else {
+            tables.push(table);
+            continue;
+        };
+        if groups.iter().any(|group| group.changes.name == name) {
+            continue; // it is looked up twice
+        }
+        let mut names = vec![format!("{}_{}", of.name, of.version)];
+        names.extend((of.version == 1).then(|| of.name.to_string()));
+        groups.push(sql::Group { names, changes: table, key: &of.primary_key, ttl: of.ttl });
+    }
+    (tables, groups)
 }
 
 impl GroupEntry {
@@ -71,16 +98,8 @@ impl GroupEntry {
             .collect::<Result<_, _>>()?;
         let (query, schema) = match &def.sql {
             Some(sql) => {
-                let tables: Vec<sql::Table<'_>> = streams
-                    .iter()
-                    .zip(&readers)
-                    .map(|(s, r)| sql::Table {
-                        name: s.def.name.as_str(),
-                        schema: Arc::clone(r.arrow()),
-                        event_time: &s.def.event_time,
-                    })
-                    .collect();
-                let query = sql::plan(sql, &tables)?;
+                let (tables, groups) = tables(streams, &readers);
+                let query = sql::plan_with(sql, &tables, &groups)?;
                 let schema = Arc::clone(&query.output);
                 (Some(Arc::new(query)), schema)
             }

@@ -66,6 +66,11 @@ impl Snapshot {
             .collect()
     }
 
+    /// The stream of the changes of a group, if others look it up.
+    pub fn changes_of(&self, group: GroupId) -> Option<&Arc<StreamEntry>> {
+        self.streams.values().find(|s| s.def.changes_of.as_ref().is_some_and(|of| of.group == group))
+    }
+
     /// The groups that read a stream, for people.
     pub fn readers(&self, stream: StreamId) -> Vec<String> {
         self.groups_of(stream)

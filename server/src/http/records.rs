@@ -21,7 +21,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::Error;
 use super::error::ErrorBody;
 use super::extract::{self, Body, Json, Path, Query};
-use crate::app::App;
+use crate::app::{App, written_by_others};
 use crate::catalog::{Format, StreamEntry};
 use crate::log::position::Position;
 use crate::log::writer::{Batch, Writer};
@@ -93,6 +93,7 @@ pub async fn append(
     Body(body): Body,
 ) -> Result<Json<Appended>, Error> {
     let entry = app.catalog.stream(&name)?;
+    written_by_others(&entry)?;
     let media = headers.get(header::CONTENT_TYPE).and_then(|t| t.to_str().ok()).unwrap_or("application/json");
     let framed = media.split(';').next().unwrap_or_default().trim() == FRAMES;
     let batch = batch(&headers, &body)?;
@@ -265,6 +266,7 @@ fn show(app: &App, entry: &StreamEntry, records: &Records, record: &crate::log::
             _ if !event => None,
             Format::Avro => decode(app, reader, value),
             Format::Json => decode_json(reader, value),
+            Format::Changes => None,
         },
     }
 }

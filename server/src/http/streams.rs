@@ -15,7 +15,7 @@ use super::error::ErrorBody;
 use super::extract::{Json, Optional, Path};
 use super::feature_groups::Status;
 use super::{Error, instant};
-use crate::app::App;
+use crate::app::{App, written_by_others};
 use crate::catalog::{
     Column, Format, OnBadRecord, Seconds, StreamEntry, StreamSpec, TimeMode, TimeUnit, types,
 };
@@ -286,6 +286,7 @@ pub async fn heartbeat(
     Json(body): Json<Heartbeat>,
 ) -> Result<Json<PositionBody>, Error> {
     let entry = app.catalog.stream(&name)?;
+    written_by_others(&entry)?;
     let time = instant::parse("time", &body.time)?;
     let partitions = match body.partition {
         Some(partition) => vec![super::records::existing(&entry, partition)?],

@@ -3,8 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use millpond_engine::time::Micros;
+
 use super::{Budget, Error, PartitionEnd, Reader, Records};
-use crate::catalog::{Stream, StreamId};
+use crate::catalog::{ChangesOf, Stream, StreamId, TimeMode};
 use crate::store::{Signal, Store};
 
 /// One stream's partitions, read in place.
@@ -13,6 +15,8 @@ pub struct EmbeddedReader {
     stream: StreamId,
     name: String,
     identity: String,
+    /// Of a log of changes: the group, and its time.
+    changes: Option<(ChangesOf, TimeMode)>,
     /// The next offset of each partition; `None` before its first `seek`.
     next: Vec<Option<i64>>,
     news: Arc<Signal>,
@@ -25,6 +29,7 @@ impl EmbeddedReader {
         Self {
             identity: format!("embedded:{}/{}", store.uuid(), stream.uuid),
             stream: stream.id,
+            changes: stream.changes_of.clone().map(|of| (of, stream.time)),
             name: stream.name.to_string(),
             next: vec![None; stream.partitions as usize],
             news,
@@ -81,6 +86,16 @@ impl Reader for EmbeddedReader {
 
     fn identity(&mut self) -> Result<String, Error> {
         Ok(self.identity.clone())
+    }
+
+    fn complete_to(&mut self) -> Result<Option<Micros>, Error> {
+        let Some((of, time)) = &self.changes else { return Ok(None) };
+        Ok(self.store.complete_to(of.group, *time, of.backfills)?)
+    }
+
+    fn is_finished(&mut self) -> Result<bool, Error> {
+        let Some((of, _)) = &self.changes else { return Ok(false) };
+        Ok(self.store.is_finished(of.group)?)
     }
 
     fn wait(&mut self, timeout: Duration) {

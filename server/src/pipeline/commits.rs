@@ -189,7 +189,9 @@ impl Commits {
     /// True where the watermark moves without records, and long enough after the last commit.
     fn moves(&self, watermarks: &Watermarks, quiet: bool) -> bool {
         let apart = if quiet { QUIET_STEP } else { self.min_age };
-        watermarks.pipeline > self.committed.watermark && self.last_commit.elapsed() >= apart
+        let is_due =
+            watermarks.pipeline > self.committed.watermark || self.engine.is_due(&watermarks.sources);
+        is_due && self.last_commit.elapsed() >= apart
     }
 
     /// The positions that are not those that are committed.

@@ -7,13 +7,14 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use arrow::array::RecordBatch;
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use millpond_engine::avro::{Decoder, JsonDecoder, MAX_BODY, ReaderSchema, parse_frame};
 use millpond_engine::epoch::{Delete, Reason, SourceBatch};
 use millpond_engine::time::{Micros, Span};
 
 use super::schemas::{Lookup, Schemas, Writer};
-use super::{judge, tombstones};
+use super::{changes, judge, tombstones};
 use crate::catalog::Format;
 use crate::log::{Kind, RecordRef, Records};
 use crate::store::commit::{Accounting, PartitionKey, Quarantined};
@@ -35,8 +36,13 @@ pub struct Decode {
 
 /// What turns the values of records into rows.
 enum Bodies {
-    Avro { schemas: Schemas, decoder: Decoder },
+    Avro {
+        schemas: Schemas,
+        decoder: Decoder,
+    },
     Json(Box<JsonDecoder>),
+    /// Many rows in each record, which the server wrote.
+    Changes,
 }
 
 /// What one good record is.
@@ -110,6 +116,7 @@ impl Decode {
                     decoder: Decoder::new(reader, columns),
                 },
                 Format::Json => Bodies::Json(Box::new(JsonDecoder::new(reader, columns))),
+                Format::Changes => Bodies::Changes,
             },
             event_time,
             schema: Arc::new(Schema::new(fields)),
@@ -128,6 +135,10 @@ impl Decode {
         seen: Option<Micros>,
         lookup: &mut dyn FnMut(u32) -> Lookup,
     ) -> Result<Decoded, Failure> {
+        if matches!(self.bodies, Bodies::Changes) {
+            return changes::decode(partition, records, &self.schema, self.event_time)
+                .map_err(Failure::Defect);
+        }
         self.learn(records, lookup).map_err(Failure::NotYet)?;
         let limit = opened_at + self.max_future_skew;
         let mut out = Decoded {
@@ -233,6 +244,8 @@ impl Decode {
                     (reason, e.to_string())
                 });
             }
+            // Nothing of it comes here.
+            Bodies::Changes => return Err((Reason::BadBody, "a record of changes by itself".to_owned())),
         };
         let (id, body) = parse_frame(value).map_err(|e| (Reason::BadFrame, e.to_string()))?;
         match schemas.get(id) {
@@ -263,6 +276,7 @@ impl Decode {
         let batch = match &mut self.bodies {
             Bodies::Avro { decoder, .. } => decoder.finish(),
             Bodies::Json(decoder) => decoder.finish(),
+            Bodies::Changes => RecordBatch::new_empty(Arc::clone(&self.schema)),
         };
         let judged = judge::event_times(batch, self.event_time, limit, &self.schema)?;
         out.max_event_time = out.max_event_time.max(judged.max_event_time);

@@ -153,7 +153,7 @@ impl Intake {
         Harvest {
             started,
             backfilling,
-            times: self.times(),
+            times: self.times(finishes.is_some()),
             finishes,
             positions,
             standing: self.standing(),
@@ -233,10 +233,12 @@ impl Intake {
         let mut order: Vec<usize> = (0..self.sources.len()).collect();
         order.sort_by_key(|i| {
             let source = self.sources.get(*i);
-            source.and_then(|s| {
+            let least = source.and_then(|s| {
                 let least = s.progress.iter().map(|p| p.max_event_time).min().flatten();
                 least.map(|t| t - s.stream.watermark_delay)
-            })
+            });
+            // Records need not wait for what they look up if that is read before them.
+            (!source.is_some_and(Source::is_changes), least)
         });
         let budget = Budget {
             records: self.limits.records.saturating_sub(gathered.records).max(1),
@@ -257,7 +259,8 @@ impl Intake {
     /// Where reading stops for a moment: the ends of the backfill, then the offsets of a finish.
     fn boundaries(&self, backfilling: bool) -> Vec<Option<Boundary>> {
         if backfilling {
-            return self.backfill_ends.iter().cloned().map(Some).collect();
+            let ends = self.backfill_ends.iter().zip(&self.sources);
+            return ends.map(|(end, source)| (!source.is_changes()).then(|| end.clone())).collect();
         }
         let of = |source: &Source| self.pending_finish(source).map(Boundary);
         self.sources.iter().map(of).collect()
@@ -265,7 +268,8 @@ impl Intake {
 
     /// A live group, before every partition has passed the end that it had when the group was created.
     pub fn is_backfilling(&self) -> bool {
-        let passed = |(source, end): (&Source, &Boundary)| end.is_passed(&source.progress);
+        let passed =
+            |(source, end): (&Source, &Boundary)| source.is_changes() || end.is_passed(&source.progress);
         let live = self.time == TimeMode::Live && !self.live;
         live && !self.sources.iter().zip(&self.backfill_ends).all(passed)
     }
@@ -291,14 +295,29 @@ impl Intake {
         }
         let past =
             |s: &Source| s.stream.finish.as_ref().is_some_and(|f| Boundary(f.clone()).is_passed(&s.progress));
-        if !self.sources.iter().all(past) {
+        if !self.sources.iter().filter(|source| !source.is_changes()).all(past) {
+            return None;
+        }
+        // Records that wait are joined now: with all that there is to be looked up.
+        let last = self.last_event();
+        let mut changes = self.sources.iter_mut().filter(|source| source.is_changes());
+        // What fails here fails at the next read too.
+        if !changes.all(|source| source.has_all_up_to(last).unwrap_or(false)) {
             return None;
         }
         self.finishes = self.sources.iter().map(|s| s.stream.finish.clone()).collect();
         Some(self.finishes.clone())
     }
 
-    fn times(&self) -> Vec<SourceTime> {
+    /// The greatest time of an event.
+    fn last_event(&self) -> Option<Micros> {
+        let events = self.sources.iter().filter(|source| !source.is_changes());
+        events.flat_map(|source| &source.progress).filter_map(|p| p.max_event_time).max()
+    }
+
+    /// What the sources say about time; where they have come past a finish, nothing waits for what is looked up.
+    fn times(&self, finished: bool) -> Vec<SourceTime> {
+        let last = if finished { self.last_event() } else { None };
         let of = |source: &Source| {
             let at = usize::from(source.index);
             let advances = source.stream.idle_advance && source.stream.time == TimeMode::Live;
@@ -311,6 +330,7 @@ impl Intake {
                 previous: Micros::MIN,
                 restored: self.restored.get(at).copied().unwrap_or(Micros::MIN),
                 quiet_for: quiet.filter(|q| *q > 0).map(Span),
+                complete: source.is_changes().then(|| source.complete.max(last).unwrap_or(Micros::MIN)),
             }
         };
         self.sources.iter().map(of).collect()

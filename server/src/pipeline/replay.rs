@@ -44,6 +44,7 @@ pub fn replay(
 ) -> Result<(), Stop> {
     for entry in entries {
         let (batches, mut counts) = read(sources, entry, lookup)?;
+        engine.look_up_to(&entry.source_watermarks);
         let output = engine.apply(&Input {
             batches: &batches,
             deletes: &[],

@@ -49,6 +49,8 @@ pub struct Source {
     pub progress: Vec<Progress>,
     /// Where the group begins to read, by partition; 0 for partitions that came later.
     pub start: Vec<i64>,
+    /// Of a stream of changes: up to here they are all read.
+    pub complete: Option<Micros>,
     /// Memory for what is read.
     pub buffers: Buffers,
     cursors: Vec<Cursor>,
@@ -95,6 +97,7 @@ impl Source {
             identity,
             progress: Vec::new(),
             start: start.to_vec(),
+            complete: None,
             buffers: Buffers::default(),
             cursors: Vec::new(),
             seen: None,
@@ -152,6 +155,8 @@ impl Source {
     /// The next chunk: of the partition with the least event time that has something before the
     /// boundary. `None`: nothing can be read now; `at_end` and `blocked` then say why.
     pub fn next(&mut self, boundary: Option<&Boundary>, budget: Budget) -> Result<Option<Chunk>, Stop> {
+        // Asked before the last look: what came until then is seen by it.
+        let complete = self.reader.complete_to()?;
         for partition in reading_order(&self.progress) {
             let limit = boundary.map(|b| b.of(partition as u32));
             if limit.is_some_and(|limit| self.progress.get(partition).is_some_and(|p| p.clear_to >= limit)) {
@@ -162,7 +167,28 @@ impl Source {
             }
         }
         self.look_at_ends()?;
+        if self.progress.iter().all(|p| p.at_end) {
+            self.complete = self.complete.max(complete);
+        }
         Ok(None)
+    }
+
+    /// Whether all changes up to an instant are read; or all that there are, of a group whose own streams have
+    /// come to their finish.
+    pub fn has_all_up_to(&mut self, last: Option<Micros>) -> Result<bool, Stop> {
+        if self.complete >= last {
+            return Ok(true);
+        }
+        if !self.reader.is_finished()? {
+            return Ok(false);
+        }
+        self.look_at_ends()?;
+        Ok(self.progress.iter().all(|p| p.at_end))
+    }
+
+    /// Whether these are the rows of a group that the query looks up.
+    pub fn is_changes(&self) -> bool {
+        self.stream.changes_of.is_some()
     }
 
     fn read(&mut self, partition: u32, limit: Option<i64>, budget: Budget) -> Result<Option<Chunk>, Stop> {

@@ -65,6 +65,7 @@ pub fn step(
 ) -> Result<Stepped, Stop> {
     let batches = gathered.take_batches();
     let deletes = gathered.take_deletes();
+    engine.look_up_to(&epoch.watermarks.sources);
     let output = engine.apply(&Input {
         batches: &batches,
         deletes: &deletes,

@@ -14,6 +14,8 @@ pub struct SourceTime {
     pub previous: Micros,
     /// The same when the pipeline was opened: what the clock had added before is in it.
     pub restored: Micros,
+    /// Of a stream of changes: up to here they are all read. It goes by no events of its own.
+    pub complete: Option<Micros>,
     /// With `idle_advance`, where all partitions are quiet: for how long they have been.
     pub quiet_for: Option<Span>,
 }
@@ -35,6 +37,9 @@ pub fn advance(previous: Micros, sources: &[SourceTime], live_bound: Option<Micr
 }
 
 fn of_source(source: &SourceTime, live_bound: Option<Micros>) -> Micros {
+    if let Some(complete) = source.complete {
+        return complete.max(source.previous);
+    }
     let by_events = watermark::of_source(&source.partitions, source.delay).unwrap_or(Micros::MIN);
     let moved = match source.quiet_for {
         // Counted anew each time from where it stood, so that the steps do not add up twice.
@@ -56,6 +61,7 @@ mod tests {
             previous: Micros(previous),
             restored: Micros::MIN,
             quiet_for: quiet_for.map(Span),
+            complete: None,
         }
     }
 
@@ -87,6 +93,24 @@ mod tests {
         assert_eq!(advance(Micros::MIN, &sources, None).pipeline, Micros(40));
         let sources = [source(&[Some(100)], i64::MIN, None), source(&[None], i64::MIN, None)];
         assert_eq!(advance(Micros::MIN, &sources, None).pipeline, Micros::MIN);
+    }
+
+    #[test]
+    fn changes_are_as_far_as_they_are_read_and_hold_the_others_back() {
+        let changes = |complete, previous| SourceTime {
+            complete: Some(Micros(complete)),
+            ..source(&[Some(700)], previous, None)
+        };
+        let moved =
+            advance(Micros::MIN, &[source(&[Some(100)], i64::MIN, None), changes(50, i64::MIN)], None);
+        assert_eq!(moved, Watermarks { pipeline: Micros(50), sources: vec![Micros(90), Micros(50)] });
+        // They were complete beyond the opening of the epoch: the pipeline is not.
+        let moved =
+            advance(Micros(50), &[source(&[Some(900)], 90, None), changes(800, 50)], Some(Micros(600)));
+        assert_eq!(moved, Watermarks { pipeline: Micros(600), sources: vec![Micros(600), Micros(800)] });
+        assert_eq!(advance(Micros(50), &[changes(40, 50)], None).sources, [Micros(50)]);
+        let unknown = [source(&[Some(100)], i64::MIN, None), changes(i64::MIN, i64::MIN)];
+        assert_eq!(advance(Micros::MIN, &unknown, None).pipeline, Micros::MIN);
     }
 
     #[test]

@@ -14,8 +14,9 @@ use super::db::{Batch, Family, UNSTAMPED};
 use super::groups::{GroupState, Owed, Registered};
 use super::hot::{Merges, SMALL};
 use super::journal::GroupRecord;
+use super::log::Place;
 use super::view::Published;
-use super::{Error, Store, journal, keys, online, outbox, quarantine, row};
+use super::{Error, Store, changes, journal, keys, online, outbox, quarantine, row};
 
 /// The stamp of the last commit, in `meta`.
 pub(super) const CLOCK_KEY: &[u8] = b"clock";
@@ -30,7 +31,7 @@ impl Store {
     pub fn commit(&self, commit: &EpochCommit) -> Result<Committed, Error> {
         let group = self.group(commit.group)?;
         let mut state = group.lock();
-        let (batch, record, owed) = encode(self, commit, &mut state)?;
+        let (batch, record, owed, changes) = encode(self, commit, &mut state)?;
         let batch = batch.seal();
 
         let committer = self.committer.lock();
@@ -43,6 +44,10 @@ impl Store {
         };
         let stamp = self.clock.begin(last, floor);
         self.db.write_stamped(batch, stamp.0, CLOCK_KEY)?;
+        // Whoever sees the view finds the changes that belong to it.
+        if let Some(changes) = changes {
+            changes.written();
+        }
         self.publish(&committer, |view| {
             view.stamp = stamp;
             if view.clocks.get(&commit.group) != record.clock.as_ref() {
@@ -76,7 +81,7 @@ impl Store {
     }
 }
 
-type Encoded<'s> = (Batch<'s>, GroupRecord, Option<Owed>);
+type Encoded<'s> = (Batch<'s>, GroupRecord, Option<Owed>, Option<Place>);
 
 fn encode<'s>(store: &'s Store, commit: &EpochCommit, state: &mut GroupState) -> Result<Encoded<'s>, Error> {
     let expected = state.record.epoch + 1;
@@ -115,9 +120,13 @@ fn encode<'s>(store: &'s Store, commit: &EpochCommit, state: &mut GroupState) ->
             }
         }
     }
+    let mut changes = None;
     let owed = if commit.rows.iter().any(|e| !e.keys.is_empty()) {
         let rows = state.rows.as_ref().ok_or(Error::Unregistered(group))?;
         put_online(store, &mut batch, commit, rows, &mut state.merges)?;
+        if let Some(stream) = state.changes {
+            changes = Some(changes::put(store, &mut batch, stream, commit, rows.layout.schema())?);
+        }
         record.sequence += 1;
         Some(put_outbox(&mut batch, commit, rows, record.sequence)?)
     } else {
@@ -138,7 +147,7 @@ fn encode<'s>(store: &'s Store, commit: &EpochCommit, state: &mut GroupState) ->
         batch.put(Family::Late, &key, &quarantine::encode_late(l))?;
     }
     batch.put(Family::Meta, &keys::group_record(group), &bytes::json("meta", &record)?)?;
-    Ok((batch, record, owed))
+    Ok((batch, record, owed, changes))
 }
 
 /// The parts of the rows must be of one length, or rows and keys would be mixed up on disk.

@@ -16,7 +16,7 @@ use super::journal::GroupRecord;
 use super::row::Layout;
 use super::sinks::{self, SinkProgress};
 use super::{Error, Store, keys, outbox};
-use crate::catalog::{GroupId, SinkId};
+use crate::catalog::{GroupId, SinkId, StreamId};
 
 /// Event times that a key keeps online, unless the group says otherwise: latest and previous.
 pub const VERSIONS: u8 = 2;
@@ -35,6 +35,8 @@ pub(super) struct GroupState {
     pub drained: u64,
     /// How far each sink has come: an entry goes when Delta and all of them have it.
     pub sinks: BTreeMap<SinkId, SinkProgress>,
+    /// The stream that its rows are written to for those who look them up.
+    pub changes: Option<StreamId>,
 }
 
 impl GroupState {

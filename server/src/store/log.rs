@@ -4,6 +4,7 @@
 //! waiting as one batch, and the others find their records written. So records become readable in the
 //! order of their offsets, and never before they are on disk.
 
+mod place;
 mod record;
 
 use std::collections::{BTreeMap, HashMap};
@@ -21,6 +22,7 @@ use super::{Error, Store, keys};
 use crate::catalog::StreamId;
 use crate::log::{Budget, Records};
 
+pub(super) use self::place::Place;
 pub use self::record::NewRecord;
 use self::record::{appended, put_record, read_record, stamp};
 

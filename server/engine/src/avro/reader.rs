@@ -97,6 +97,15 @@ impl ReaderSchema {
     /// # Errors
     /// Names the field that Millpond cannot hold and what to use instead.
     pub fn parse(json: &str, event_time: Option<(&str, Option<Unit>)>) -> Result<Self, SchemaError> {
+        let schema = Self::of_server(json, event_time)?;
+        match schema.fields.iter().find(|field| field.name.starts_with('_')) {
+            Some(field) => Err(SchemaError::ReservedName(field.name.to_string())),
+            None => Ok(schema),
+        }
+    }
+
+    /// The same for a schema of the server's own, which may use the names that it keeps for itself.
+    pub fn of_server(json: &str, event_time: Option<(&str, Option<Unit>)>) -> Result<Self, SchemaError> {
         let (graph, avro) = Graph::parse(json)?;
         let root = graph.node(graph.root());
         if !matches!(root.shape, Shape::Record(_)) {
@@ -104,11 +113,6 @@ impl ReaderSchema {
         }
         let mut walk = Walk { graph: &graph, open: vec![graph.root()], types: 0 };
         let mut fields = walk.fields(graph.root(), "")?;
-        for field in &fields {
-            if field.name.starts_with('_') {
-                return Err(SchemaError::ReservedName(field.name.to_string()));
-            }
-        }
         let event_time =
             event_time.map(|(column, unit)| find_event_time(&mut fields, column, unit)).transpose()?;
         let columns: Vec<ArrowField> = fields

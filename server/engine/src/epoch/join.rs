@@ -14,7 +14,7 @@ use arrow::datatypes::SchemaRef;
 use datafusion::error::DataFusionError;
 use datafusion::physical_expr::PhysicalExpr;
 
-use self::half::Half;
+pub(super) use self::half::Half;
 use super::evaluate::{by_halves, column};
 use super::records::{Rows, Verdicts};
 use super::upstream::Sink;

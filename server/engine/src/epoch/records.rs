@@ -63,10 +63,20 @@ impl<'b> Verdicts<'b> {
         }
     }
 
-    /// The record that the row at `position` of the batch is; none where it is a row of a join.
+    /// The record that the row at `position` of the batch is, if it is not accounted for yet; none where it is a
+    /// row of a join.
     pub(super) fn alone(&self, position: usize) -> Option<RecordId> {
         match self.of {
             Of::Batch(batch) => Some(record(batch, position)),
+            Of::Joined(..) => None,
+        }
+    }
+
+    /// The one record that the row at `position` of the batch is made of.
+    pub(super) fn behind(&self, position: usize) -> Option<RecordId> {
+        match self.of {
+            Of::Batch(batch) => Some(record(batch, position)),
+            Of::Joined(all, 1) => all.get(position).copied(),
             Of::Joined(..) => None,
         }
     }
@@ -131,7 +141,7 @@ impl Rows {
     pub(super) fn standing(&self, times: &[i64], verdicts: &Verdicts<'_>) -> [ArrayRef; 3] {
         let (mut partitions, mut offsets) = (Vec::with_capacity(self.len()), Vec::with_capacity(self.len()));
         for row in 0..self.len() {
-            let record = verdicts.alone(self.origin(row));
+            let record = verdicts.behind(self.origin(row));
             partitions.push(record.map_or(-1, |r| i64::from(r.source) << 32 | i64::from(r.partition)));
             offsets.push(record.map_or(-1, |r| r.offset));
         }

@@ -132,7 +132,7 @@ impl Lane for Rolling {
             return Ok(None);
         }
         let Some(kept) = plan.columns(&mut rows, verdicts)? else { return Ok(None) };
-        let records = (0..rows.len()).map(|row| verdicts.alone(rows.origin(row)));
+        let records = (0..rows.len()).map(|row| verdicts.behind(rows.origin(row)));
         let Some(records) = records.collect::<Option<Vec<RecordId>>>() else {
             return Err(Error::Contract("rows of a join stand behind no single record".into()));
         };

@@ -17,6 +17,7 @@ use crate::state::StateKey;
 
 mod drive;
 mod joins;
+mod lookups;
 mod rolling;
 mod sessions;
 mod windows;

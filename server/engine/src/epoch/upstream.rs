@@ -14,7 +14,7 @@ use self::branch::Branch;
 pub(super) use self::branch::Way;
 use super::records::{Rows, Verdicts};
 use super::{Error, Input, Output, SourceBatch};
-use crate::query::{FeatureQuery, Shape};
+use crate::query::{FeatureQuery, Shape, Window};
 use crate::state::{JOIN, StateChange, StateRow};
 use crate::time::{Micros, Span};
 
@@ -34,17 +34,31 @@ pub(super) struct Upstream {
     hold: Span,
     /// Entries of one slice that are to be put back.
     restored: Vec<StateRow>,
+    /// How far each source has come with the next epoch; `None`: as far as its watermark.
+    complete: Option<Vec<Micros>>,
 }
 
 impl Upstream {
-    /// The input of a query at a watermark, with nothing that waits.
-    pub(super) fn new(query: Arc<FeatureQuery>, watermark: Micros) -> Result<Self, Error> {
+    /// The input of a query at a watermark, with nothing that waits. `lateness`: how long rows are taken after
+    /// what they belong to has closed.
+    pub(super) fn new(query: Arc<FeatureQuery>, watermark: Micros, lateness: Span) -> Result<Self, Error> {
         let hold = match &query.shape {
             Shape::Windowed(windowed) => windowed.time.hold,
             Shape::Rolling(rolling) => rolling.time.hold,
         };
-        let root = Branch::new(&query.input, &mut 0, false)?;
-        Ok(Self { query, root, watermark, hold, restored: Vec::new() })
+        let reach = Span(reach(&query.shape).0.saturating_add(lateness.0).saturating_add(hold.0));
+        let root = Branch::new(&query.input, &mut 0, false, reach)?;
+        Ok(Self { query, root, watermark, hold, restored: Vec::new(), complete: None })
+    }
+
+    /// Says how far each source has come with the epoch that is applied next.
+    pub(super) fn look_up_to(&mut self, sources: &[Micros]) {
+        self.complete = Some(sources.to_vec());
+    }
+
+    /// Whether rows wait that would not have to, were the sources as far as this.
+    pub(super) fn is_due(&self, sources: &[Micros]) -> bool {
+        self.root.is_due(sources)
     }
 
     /// The watermark that the last epoch committed.
@@ -82,7 +96,7 @@ impl Upstream {
         output.closed_to = self.ahead(output.closed_to);
         output.lost += self.root.take_lost();
         self.watermark = output.watermark;
-        self.root.retire(self.watermark);
+        self.root.retire(self.watermark)?;
         if input.checkpoint {
             self.save(&mut output)?;
         }
@@ -98,7 +112,12 @@ impl Upstream {
         output: &mut Output,
         sink: Sink<'_>,
     ) -> Result<Micros, Error> {
-        for batch in input.batches {
+        let complete = self.complete.take().unwrap_or_default();
+        self.root.complete_to(&complete, self.watermark.max(self.ahead(input.watermark)));
+        // What is looked up comes first: rows of the same epoch may look for it.
+        let (looked_up, others): (Vec<_>, Vec<_>) =
+            input.batches.iter().partition(|batch| self.root.looks_up(usize::from(batch.source)));
+        for batch in looked_up.into_iter().chain(others) {
             self.check(batch)?;
             let mut verdicts = Verdicts::new(batch);
             self.root.take(batch.source, Rows::new(&batch.rows), &mut verdicts, self.watermark, sink)?;
@@ -176,8 +195,12 @@ impl Upstream {
         self.root.save(self.watermark, &mut gone, &mut put)?;
         if !gone.is_empty() {
             let is_drop = |change: &StateChange| matches!(change, StateChange::DropSlice { .. });
+            let (dropped, deleted): (Vec<_>, Vec<_>) = gone.into_iter().partition(is_drop);
             let drops = output.state.iter().take_while(|change| is_drop(change)).count();
-            output.state.splice(drops..drops, gone);
+            output.state.splice(drops..drops, dropped);
+            let is_put = |change: &StateChange| matches!(change, StateChange::Put(_));
+            let deletes = output.state.iter().take_while(|change| !is_put(change)).count();
+            output.state.splice(deletes..deletes, deleted);
         }
         output.state.append(&mut put);
         Ok(())
@@ -188,5 +211,16 @@ impl Upstream {
     pub(super) fn open(&self, (windows, keys): (usize, usize)) -> (usize, usize) {
         let (slices, rows) = self.root.len();
         (windows + slices, keys + rows)
+    }
+}
+
+/// How long after its time a row may still be taken by windows that nobody waits for.
+fn reach(shape: &Shape) -> Span {
+    match shape {
+        Shape::Windowed(windowed) => match windowed.window {
+            Window::Tumble { size, .. } | Window::Hop { size, .. } | Window::Cumulate { size, .. } => size,
+            Window::Session { gap } => gap,
+        },
+        Shape::Rolling(_) => Span(1),
     }
 }

@@ -205,6 +205,11 @@ impl Buffer {
         slices.flat_map(|(place, slice)| slice.alone(from, to).map(move |row| (place, row))).collect()
     }
 
+    /// The times of the rows that have found no partner.
+    pub(crate) fn unmatched_times(&self) -> impl Iterator<Item = i64> {
+        self.slices.iter().flat_map(|slice| slice.unmatched().map(|row| slice.time(row)))
+    }
+
     /// The greatest time of a row from `from` on that has found no partner.
     pub(crate) fn last_alone(&self, from: Micros) -> Option<Micros> {
         let of = |slice: &Slice| slice.unmatched().map(|row| slice.time(row)).max();
@@ -225,7 +230,7 @@ impl Buffer {
         let Some(slice) = self.slice(end) else { return Ok(()) };
         slice.push(rows, all)?;
         slice.durable = true;
-        drop(slice.take_unsaved());
+        drop(slice.take_unsaved(false));
         Ok(())
     }
 
@@ -235,10 +240,10 @@ impl Buffer {
     }
 
     /// The rows of a slice with a time from `kept` on that are not in the store as they are; from here on
-    /// they are taken to be.
-    pub(crate) fn take_unsaved(&mut self, slice: usize, kept: Micros) -> Vec<u32> {
+    /// they are taken to be. `is_done`: see [`Slice::take_unsaved`].
+    pub(crate) fn take_unsaved(&mut self, slice: usize, kept: Micros, is_done: bool) -> Vec<u32> {
         let Some(slice) = self.slices.get_mut(slice) else { return Vec::new() };
-        let mut rows = slice.take_unsaved();
+        let mut rows = slice.take_unsaved(is_done);
         rows.retain(|row| slice.time(*row) >= kept.0);
         slice.durable |= !rows.is_empty();
         rows

@@ -182,10 +182,11 @@ impl Slice {
         (0..).zip(&self.matched).filter(|(_, matched)| !**matched).map(|(row, _)| row)
     }
 
-    /// The rows that are not in the store as they are; from here on they are taken to be.
-    pub(crate) fn take_unsaved(&mut self) -> Vec<u32> {
+    /// The rows that are not in the store as they are; from here on they are taken to be. With `is_done`, what
+    /// has found a partner is wanted no more: such a row is only written where it lies in the store without.
+    pub(crate) fn take_unsaved(&mut self, is_done: bool) -> Vec<u32> {
         let mut rows = std::mem::take(&mut self.changed);
-        rows.extend(self.saved as u32..self.len() as u32);
+        rows.extend((self.saved as u32..self.len() as u32).filter(|row| !(is_done && self.is_matched(*row))));
         self.saved = self.len();
         rows
     }

@@ -11,7 +11,7 @@ use datafusion::sql::sqlparser::ast::{
 };
 
 use super::error::{Code, Error};
-use super::tokens::PARTITION_BY;
+use super::tokens::{AS_OF, PARTITION_BY};
 
 /// The window functions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -184,6 +184,24 @@ impl Kind {
     fn takes(self) -> String {
         let arguments = self.arguments().join(", ");
         format!("{} takes {}", self.name(), arguments.replace("OFFSET", "and perhaps OFFSET"))
+    }
+}
+
+/// Whether a call is what `FOR SYSTEM_TIME AS OF` became.
+pub(super) fn is_as_of(name: &ObjectName) -> bool {
+    name.to_string().eq_ignore_ascii_case(AS_OF)
+}
+
+/// The group and the time of `AS_OF(group, time)`.
+pub(super) fn as_of(args: &[FunctionArg]) -> Option<(Ident, Expr)> {
+    match args {
+        [
+            FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::Identifier(group))),
+            FunctionArg::Unnamed(FunctionArgExpr::Expr(
+                time @ (Expr::Identifier(_) | Expr::CompoundIdentifier(_)),
+            )),
+        ] => Some((group.clone(), time.clone())),
+        _ => None,
     }
 }
 

@@ -3,17 +3,18 @@
 
 use datafusion::sql::sqlparser::ast::{Expr, Query, SelectItem, SetExpr, SetOperator, SetQuantifier};
 
-use super::Table;
 use super::error::{Code, Error};
 use super::functions::Functions;
 use super::scope::{Progress, quoted};
 use super::select::{self, no_window};
 use super::tokens::EXAMPLE;
+use super::{Group, Table};
 
 /// What names are known outside of a SELECT: streams, functions and the CTEs so far.
 #[derive(Clone)]
 pub(super) struct Known<'a> {
     pub tables: &'a [Table<'a>],
+    pub groups: &'a [Group<'a>],
     pub functions: &'a Functions,
     pub ctes: Vec<Cte>,
 }
@@ -30,9 +31,10 @@ pub(super) struct Cte {
 pub(super) fn definition(
     query: &mut Query,
     tables: &[Table<'_>],
+    groups: &[Group<'_>],
     functions: &Functions,
 ) -> Result<(), Error> {
-    let (_, progress) = resolve(query, &Known { tables, functions, ctes: Vec::new() })?;
+    let (_, progress) = resolve(query, &Known { tables, groups, functions, ctes: Vec::new() })?;
     match progress {
         Progress::Features => Ok(()),
         Progress::Windowed => {

@@ -5,13 +5,15 @@ mod tree;
 
 use std::fmt;
 
-use arrow::datatypes::{Field, Schema};
+use arrow::datatypes::{Field, FieldRef, Schema};
 use serde::Serialize;
 
 pub(super) use self::text::{length, sql};
 use super::functions::{self, Bound};
 use crate::epoch::leaves_groups;
-use crate::query::{FeatureQuery, Function, IntervalJoin, JoinKind, Node, Relation, Rolling, Shape, Window};
+use crate::query::{
+    FeatureQuery, Function, IntervalJoin, JoinKind, LookupJoin, Node, Relation, Rolling, Shape, Window,
+};
 use crate::time::Span;
 
 /// A feature query in words.
@@ -221,7 +223,32 @@ fn joined(relation: &Relation, state: &mut Vec<ExplainedState>) {
             joined(&join.right, state);
             state.extend(sides(join));
         }
+        Node::Lookup(lookup) => {
+            joined(&lookup.left, state);
+            state.extend(looked_up(lookup));
+        }
     }
+}
+
+fn looked_up(lookup: &LookupJoin) -> [ExplainedState; 2] {
+    let types = |fields: &[FieldRef]| fields.iter().map(|field| field.data_type().to_string()).collect();
+    let (left, right) =
+        lookup.schema.fields().split_at_checked(lookup.left.schema.fields().len()).unwrap_or_default();
+    [
+        ExplainedState {
+            of: "rows that look up".to_owned(),
+            types: types(left),
+            kept: "each, until the group's rows up to its time are known".to_owned(),
+            bound: ROWS.to_owned(),
+        },
+        ExplainedState {
+            of: "rows that are looked up".to_owned(),
+            types: types(right),
+            kept: "for each key the one that the earliest record not late may look up, and all later ones"
+                .to_owned(),
+            bound: "grows with each key".to_owned(),
+        },
+    ]
 }
 
 fn sides(join: &IntervalJoin) -> [ExplainedState; 2] {

@@ -5,10 +5,11 @@ use datafusion::sql::sqlparser::ast::{
     TableFactor, TableWithJoins,
 };
 
-use super::call::{Call, Kind};
+use super::call::{Call, Kind, is_as_of};
 use super::definition::{self, Known};
 use super::error::{Code, Error, nearest};
 use super::join;
+use super::lookup;
 use super::names;
 use super::scope::{Progress, Relation, Scope, WINDOW_COLUMNS, find, quoted};
 use super::tokens::EXAMPLE;
@@ -40,6 +41,10 @@ pub(super) fn resolve(select: &mut Select, known: &Known<'_>) -> Result<Scope, E
 fn joined(from: &mut TableWithJoins, known: &Known<'_>) -> Result<Scope, Error> {
     let mut scope = relation(&mut from.relation, known)?;
     for join in &mut from.joins {
+        if lookup::is_lookup(join) {
+            scope = lookup::resolve(join, scope, known)?;
+            continue;
+        }
         let right = relation(&mut join.relation, known)?;
         scope = join::resolve(join, scope, right, known.functions)?;
     }
@@ -73,6 +78,7 @@ fn relation(factor: &mut TableFactor, known: &Known<'_>) -> Result<Scope, Error>
             *name = ObjectName::from(vec![quoted(&found.name)]);
             aliased(found, alias)
         }
+        TableFactor::Table { name, args: Some(_), .. } if is_as_of(name) => Err(lookup::misplaced()),
         TableFactor::Table { name, alias, args: Some(args), .. } => {
             let call = call(name, std::mem::take(&mut args.args))?;
             let (window, scope) = windowed(call, alias.take(), known)?;
@@ -107,10 +113,10 @@ fn relation(factor: &mut TableFactor, known: &Known<'_>) -> Result<Scope, Error>
 }
 
 /// A relation by the name under which the planner knows it.
-struct Found {
-    name: String,
-    columns: Vec<String>,
-    progress: Progress,
+pub(super) struct Found {
+    pub name: String,
+    pub columns: Vec<String>,
+    pub progress: Progress,
 }
 
 /// The CTE or stream of a name.
@@ -151,7 +157,7 @@ fn nested(subquery: &mut Query, known: &Known<'_>) -> Result<Found, Error> {
 }
 
 /// Gives a relation the name that qualifies its columns, and writes it down.
-fn aliased(mut found: Found, alias: &mut Option<TableAlias>) -> Result<Scope, Error> {
+pub(super) fn aliased(mut found: Found, alias: &mut Option<TableAlias>) -> Result<Scope, Error> {
     if let Some(alias) = alias {
         if !alias.columns.is_empty() || alias.at.is_some() {
             return Err(Error::unsupported(

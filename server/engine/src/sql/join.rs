@@ -122,7 +122,7 @@ fn mentions(condition: &Expr, relations: &[String]) -> bool {
 }
 
 /// The condition of a join of a supported kind.
-fn on(operator: &mut JoinOperator) -> Result<&mut Expr, Error> {
+pub(super) fn on(operator: &mut JoinOperator) -> Result<&mut Expr, Error> {
     let constraint = match operator {
         JoinOperator::Join(constraint)
         | JoinOperator::Inner(constraint)
@@ -141,7 +141,7 @@ fn on(operator: &mut JoinOperator) -> Result<&mut Expr, Error> {
         JoinOperator::AsOf { .. } => {
             return Err(Error::unsupported(
                 "ASOF JOIN",
-                "a feature view joins feature groups as of the event's time; for streams: a JOIN with a time bound",
+                "JOIN group FOR SYSTEM_TIME AS OF c.ts AS g ON g.id = c.id for a feature group's row; for streams: a JOIN with a time bound",
             ));
         }
         _ => return Err(Error::unsupported("this kind of join", EXAMPLE)),

@@ -10,6 +10,7 @@
 
 mod bound;
 mod join;
+mod lookup;
 mod push;
 mod relation;
 mod rolling;
@@ -28,25 +29,26 @@ use datafusion::physical_expr::aggregate::{AggregateExprBuilder, LoweredAggregat
 use datafusion::physical_expr::expressions::{CastExpr, Column, Literal};
 use datafusion::physical_expr::{PhysicalExpr, create_physical_expr};
 
-use super::Table;
 use super::arithmetic::checked;
 use super::columns::{Columns, picked};
 use super::error::{Code, Error};
 use super::functions;
 use super::output;
 use super::tokens::EXAMPLE;
+use super::{Group, Table};
 use crate::query::{FeatureQuery, Function, Shape, Source, Stage};
 
 /// Lowers a plan over `tables`.
 pub(super) fn lower(
     plan: &LogicalPlan,
     tables: &[Table<'_>],
+    groups: &[Group<'_>],
     config: Arc<ConfigOptions>,
 ) -> Result<FeatureQuery, Error> {
     let mut props = ExecutionProps::new();
     props.config_options = Some(config);
-    let mut lowering =
-        Lowering { props, planning: PhysicalPlanningContext::default(), tables, sources: Vec::new() };
+    let planning = PhysicalPlanningContext::default();
+    let mut lowering = Lowering { props, planning, tables, groups, sources: Vec::new() };
 
     let (after, top) = lowering.stages(plan)?;
     let (input, shape, columns) = match top {
@@ -69,6 +71,8 @@ struct Lowering<'a> {
     props: ExecutionProps,
     planning: PhysicalPlanningContext,
     tables: &'a [Table<'a>],
+    /// The groups that may be looked up: their changes are among the tables.
+    groups: &'a [Group<'a>],
     /// The sources so far.
     sources: Vec<Source>,
 }
@@ -135,7 +139,9 @@ impl Lowering<'_> {
 
     /// The refusal of a column in the place of an event time.
     fn not_event_time(&self, construct: &str, written: &str) -> Error {
-        let read = self.tables.iter().filter(|t| self.sources.iter().any(|s| s.stream == t.name));
+        let is_stream = |table: &&Table<'_>| self.groups.iter().all(|group| group.changes.name != table.name);
+        let read = self.tables.iter().filter(is_stream);
+        let read = read.filter(|t| self.sources.iter().any(|s| s.stream == t.name));
         let times: Vec<String> =
             read.map(|table| format!("{} of {:?}", table.event_time, table.name)).collect();
         let message = match times.as_slice() {

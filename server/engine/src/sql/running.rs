@@ -36,6 +36,7 @@ fn joins(relation: &Relation) -> bool {
         Node::Source(_) => false,
         Node::Union(inputs) => inputs.iter().any(joins),
         Node::Join(_) => true,
+        Node::Lookup(lookup) => joins(&lookup.left),
     }
 }
 

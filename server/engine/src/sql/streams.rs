@@ -1,17 +1,27 @@
-//! Which streams a definition reads, before their schemas are known.
+//! Which streams and groups a definition reads, before their schemas are known.
 
 use datafusion::sql::sqlparser::ast::{
     Expr, FunctionArg, FunctionArgExpr, FunctionArguments, Query, SetExpr, TableFactor, TableWithJoins,
 };
 
+use super::call::is_as_of;
 use super::error::Error;
 use super::{limits, tokens};
 
-/// The streams that the SQL reads, in the order and as often as it reads them: one for each of
-/// [`crate::query::FeatureQuery::sources`].
+/// What a definition reads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Mention {
+    /// The events of a stream.
+    Stream(String),
+    /// The rows of a feature group, as of the time of an event: what SQL calls it.
+    Group(String),
+}
+
+/// The streams that the SQL reads and the groups that it looks up, in the order and as often as it does: one for
+/// each of [`crate::query::FeatureQuery::sources`].
 ///
-/// Names of streams are lower case, so however a name is written it comes back in lower case.
-pub fn tables(sql: &str) -> Result<Vec<String>, Error> {
+/// Names are lower case, so however a name is written it comes back in lower case.
+pub fn tables(sql: &str) -> Result<Vec<Mention>, Error> {
     mentioned(&tokens::parse(sql)?)
 }
 
@@ -20,29 +30,29 @@ pub(super) fn check(query: &Query) -> Result<(), Error> {
     mentioned(query).map(|_| ())
 }
 
-fn mentioned(query: &Query) -> Result<Vec<String>, Error> {
+fn mentioned(query: &Query) -> Result<Vec<Mention>, Error> {
     let mut mentioned = Mentioned::default();
     mentioned.query(query);
-    if mentioned.streams.len() > limits::SOURCES {
+    if mentioned.read.len() > limits::SOURCES {
         return Err(limits::too_many_sources());
     }
-    Ok(mentioned.streams)
+    Ok(mentioned.read)
 }
 
 #[derive(Default)]
 struct Mentioned {
-    streams: Vec<String>,
-    /// The streams that each CTE reads.
-    ctes: Vec<(String, Vec<String>)>,
+    read: Vec<Mention>,
+    /// What each CTE reads.
+    ctes: Vec<(String, Vec<Mention>)>,
 }
 
 impl Mentioned {
     fn query(&mut self, query: &Query) {
         let outside = self.ctes.len();
         for cte in query.with.iter().flat_map(|with| &with.cte_tables) {
-            let before = std::mem::take(&mut self.streams);
+            let before = std::mem::take(&mut self.read);
             self.query(&cte.query);
-            let read = std::mem::replace(&mut self.streams, before);
+            let read = std::mem::replace(&mut self.read, before);
             self.ctes.push((cte.alias.name.value.to_lowercase(), read));
         }
         self.body(&query.body);
@@ -69,6 +79,13 @@ impl Mentioned {
     fn relation(&mut self, factor: &TableFactor) {
         match factor {
             TableFactor::Table { name, args: None, .. } => self.name(&name.to_string()),
+            TableFactor::Table { name, args: Some(args), .. } if is_as_of(name) => {
+                if let Some(FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::Identifier(group)))) =
+                    args.args.first()
+                {
+                    self.mention(Mention::Group(group.value.to_lowercase()));
+                }
+            }
             TableFactor::Table { args: Some(args), .. } => self.arguments(&args.args),
             TableFactor::TableFunction { expr: Expr::Function(function), .. } => {
                 if let FunctionArguments::List(list) = &function.args {
@@ -102,11 +119,19 @@ impl Mentioned {
 
     fn name(&mut self, name: &str) {
         let name = name.trim_matches('"').to_lowercase();
-        let room = (limits::SOURCES + 1).saturating_sub(self.streams.len());
         match self.ctes.iter().rev().find(|(cte, _)| *cte == name) {
-            Some((_, read)) => self.streams.extend(read.iter().take(room).cloned()),
-            None if room > 0 => self.streams.push(name),
-            None => {}
+            Some((_, read)) => self.read.extend(read.iter().take(self.room()).cloned()),
+            None => self.mention(Mention::Stream(name)),
         }
+    }
+
+    fn mention(&mut self, mention: Mention) {
+        if self.room() > 0 {
+            self.read.push(mention);
+        }
+    }
+
+    fn room(&self) -> usize {
+        (limits::SOURCES + 1).saturating_sub(self.read.len())
     }
 }

@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
 
-use super::{Code, Table, lowered, normalised_tokens, plan, tables};
+use super::{CHANGES, Code, Group, Mention, Table, lowered, normalised_tokens, plan, plan_with};
 
 /// The event time of the test streams.
 fn time() -> DataType {
@@ -94,9 +94,59 @@ pub(super) fn streams() -> [Table<'static>; 5] {
     [events(), twins(), impressions(), clicks(), views()]
 }
 
+/// Two groups that may be looked up.
+pub(super) fn groups() -> [Group<'static>; 2] {
+    static USER: std::sync::LazyLock<Vec<String>> = std::sync::LazyLock::new(|| vec!["user_id".into()]);
+    static PRICE: std::sync::LazyLock<Vec<String>> =
+        std::sync::LazyLock::new(|| vec!["campaign_id".into(), "day".into()]);
+    let of = |names: [&str; 2], changes, key, fields: Vec<Field>| {
+        let stamp = [time(), time(), DataType::Int64, DataType::Utf8];
+        let stamp = CHANGES.iter().zip(stamp).map(|(name, data_type)| Field::new(*name, data_type, false));
+        let schema = Arc::new(Schema::new(fields.into_iter().chain(stamp).collect::<Vec<_>>()));
+        let changes = Table { name: changes, schema, event_time: CHANGES[1] };
+        Group { names: names.map(str::to_owned).to_vec(), changes, key, ttl: None }
+    };
+    let users = vec![
+        Field::new("user_id", DataType::Utf8, false),
+        Field::new("country", DataType::Utf8, true),
+        Field::new("score", DataType::Float64, true),
+    ];
+    let prices = vec![
+        Field::new("campaign_id", DataType::Utf8, false),
+        Field::new("day", DataType::Int32, false),
+        Field::new("price", DataType::Decimal128(10, 2), true),
+    ];
+    [
+        of(["users", "users_1"], "users_1_changes", &USER, users),
+        Group {
+            ttl: Some(crate::time::Span(86_400_000_000)),
+            ..of(["prices_2", "prices_2"], "prices_2_changes", &PRICE, prices)
+        },
+    ]
+}
+
+/// What a query reads: streams, and the changes of groups.
+fn tables(sql: &str) -> Result<Vec<String>, super::Error> {
+    let name = |mention: Mention| match mention {
+        Mention::Stream(name) => name,
+        Mention::Group(name) => {
+            let groups = groups();
+            let group = groups.iter().find(|group| group.names.contains(&name));
+            group.map_or(format!("group {name}"), |group| group.changes.name.to_owned())
+        }
+    };
+    Ok(super::tables(sql)?.into_iter().map(name).collect())
+}
+
 #[test]
 fn the_streams_of_a_query() {
     let of = |sql: &str| tables(sql).unwrap();
+    assert_eq!(
+        of(
+            "SELECT 1 FROM a AS c LEFT JOIN Others FOR SYSTEM_TIME AS OF c.ts AS u ON c.id = u.id JOIN users FOR SYSTEM_TIME AS OF ts"
+        ),
+        ["a", "group others", "users_1_changes"]
+    );
     assert_eq!(of("SELECT 1 FROM TUMBLE(Events, DESCRIPTOR(t), INTERVAL '1' DAY)"), ["events"]);
     assert_eq!(of("SELECT 1 FROM TABLE(TUMBLE(TABLE events, DESCRIPTOR(t), INTERVAL '1' DAY))"), ["events"]);
     assert_eq!(

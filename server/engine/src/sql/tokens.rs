@@ -16,6 +16,9 @@ use super::limits;
 /// The argument that `PARTITION BY` inside a window call becomes.
 pub(super) const PARTITION_BY: &str = "PARTITION_BY";
 
+/// The call that `group FOR SYSTEM_TIME AS OF time` becomes.
+pub(super) const AS_OF: &str = "AS_OF";
+
 /// The tokens without comments, white space and trailing semicolons, one space between two of them.
 ///
 /// Two texts with the same result are the same definition, so this goes into the definition hash.
@@ -33,7 +36,7 @@ pub(super) fn parse(sql: &str) -> Result<Query, Error> {
     if tokens.len() > limits::TOKENS {
         return Err(limits::too_long());
     }
-    let tokens = partition_arguments(drop_table_words(tokens));
+    let tokens = as_of_calls(partition_arguments(drop_table_words(tokens)));
     let mut statements = Parser::new(&GenericDialect {})
         .with_tokens_with_locations(tokens)
         .parse_statements()
@@ -127,6 +130,46 @@ fn partition_arguments(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
         } else {
             written.push(token);
         }
+    }
+    written
+}
+
+/// `users FOR SYSTEM_TIME AS OF c.ts AS u` to `AS_OF(users, c.ts) AS u`.
+fn as_of_calls(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
+    const WORDS: [&str; 4] = ["FOR", "SYSTEM_TIME", "AS", "OF"];
+    let mut written: Vec<TokenWithSpan> = Vec::with_capacity(tokens.len());
+    let mut rest = tokens.as_slice();
+    while let Some((token, after)) = rest.split_first() {
+        let is_clause =
+            WORDS.iter().zip(rest).filter(|(word, token)| is_word(Some(token), word)).count() == 4;
+        let group = written.last().filter(|t| is_clause && matches!(t.token, Token::Word(_))).cloned();
+        let Some(group) = group else {
+            written.push(token.clone());
+            rest = after;
+            continue;
+        };
+        let time = rest.get(WORDS.len()..).unwrap_or_default();
+        // A name, or several with periods between them.
+        let length = time
+            .iter()
+            .zip(0..)
+            .take_while(|(t, place)| match &t.token {
+                Token::Word(_) => place % 2 == 0,
+                Token::Period => place % 2 == 1,
+                _ => false,
+            })
+            .count();
+        let put = |token: Token| TokenWithSpan { token, span: group.span };
+        written.pop();
+        written.extend([
+            put(Token::make_word(AS_OF, None)),
+            put(Token::LParen),
+            group.clone(),
+            put(Token::Comma),
+        ]);
+        written.extend_from_slice(time.get(..length).unwrap_or_default());
+        written.push(put(Token::RParen));
+        rest = time.get(length..).unwrap_or_default();
     }
     written
 }

@@ -20,6 +20,17 @@ pub struct Setting {
     pub sql: String,
     /// Key columns of an ingested group, in the place of SQL.
     pub ingest: Option<Vec<String>>,
+    /// A group that the SQL looks up.
+    pub lookup: Option<Lookup>,
+}
+
+/// A group that is looked up: `lookup name key ttl`, and its columns.
+#[derive(Debug, Clone, Default)]
+pub struct Lookup {
+    pub name: String,
+    pub key: Vec<String>,
+    pub ttl: Option<i64>,
+    pub columns: Vec<(String, String)>,
 }
 
 #[derive(Debug)]
@@ -46,6 +57,10 @@ pub enum Happening {
     Heartbeat(u32, i64),
     Idle(u32),
     Finish,
+    /// A row of the group that is looked up: its columns, event time, since when it is there, and `delete`.
+    Change(Vec<String>),
+    /// The rows that are looked up are all there up to here.
+    Known(i64),
     /// The wall clock of a live stream.
     Clock(i64),
 }
@@ -54,6 +69,7 @@ pub enum Happening {
 enum Block {
     None,
     Columns,
+    Lookup,
     Sql,
     Epoch,
     Then,
@@ -78,6 +94,11 @@ pub fn file(text: &str) -> Result<Vec<Scenario>, String> {
                 Block::Columns => {
                     let (name, kind) = line.split_once(' ').ok_or_else(|| at("a name and a type"))?;
                     setting.columns.push((name.into(), kind.trim().into()));
+                }
+                Block::Lookup => {
+                    let (name, kind) = line.split_once(' ').ok_or_else(|| at("a name and a type"))?;
+                    let lookup = setting.lookup.get_or_insert_default();
+                    lookup.columns.push((name.into(), kind.trim().into()));
                 }
                 Block::Sql => setting.sql = format!("{} {line}", setting.sql),
                 Block::Epoch => {
@@ -106,6 +127,14 @@ pub fn file(text: &str) -> Result<Vec<Scenario>, String> {
             "sql" => {
                 setting.sql.clear();
                 block = Block::Sql;
+            }
+            "lookup" => {
+                let mut words = rest.split_whitespace().map(str::to_owned);
+                let (name, key) = (words.next().unwrap_or_default(), words.next().into_iter().collect());
+                let ttl =
+                    words.next().map(|ttl| seconds(&ttl).ok_or_else(|| at("not seconds"))).transpose()?;
+                setting.lookup = Some(Lookup { name, key, ttl, columns: Vec::new() });
+                block = Block::Lookup;
             }
             "time" => setting.time = rest.into(),
             "delay" => setting.delay = seconds(rest).ok_or_else(|| at("not seconds"))?,
@@ -139,6 +168,13 @@ fn happening(line: &str) -> Option<Happening> {
     if let Some(clock) = line.strip_prefix("clock ") {
         return Some(Happening::Clock(instant(clock)?));
     }
+    if let Some(known) = line.strip_prefix("known ") {
+        return Some(Happening::Known(instant(known)?));
+    }
+    let cells = |rest: &str| rest.split('|').map(|c| c.trim().to_owned()).collect::<Vec<_>>();
+    if let Some(change) = line.strip_prefix("row |") {
+        return Some(Happening::Change(cells(change)));
+    }
     let (partition, rest) = line.strip_prefix('p')?.split_once(' ')?;
     let (partition, rest) = (partition.parse().ok()?, rest.trim());
     if rest == "idle" {
@@ -147,8 +183,7 @@ fn happening(line: &str) -> Option<Happening> {
     if let Some(heartbeat) = rest.strip_prefix("heartbeat ") {
         return Some(Happening::Heartbeat(partition, instant(heartbeat)?));
     }
-    let cells = rest.strip_prefix('|')?.split('|').map(|c| c.trim().to_owned()).collect();
-    Some(Happening::Event(partition, cells))
+    Some(Happening::Event(partition, cells(rest.strip_prefix('|')?)))
 }
 
 /// Cells without the blanks around them.

@@ -10,14 +10,14 @@ use arrow::util::display::{ArrayFormatter, FormatOptions};
 use millpond_engine::epoch::{
     CloseCursor, Counts, Emission, Engine, Input, Op, Output, RecordId, SourceBatch, Upsert,
 };
-use millpond_engine::query::FeatureQuery;
-use millpond_engine::sql::{self, Table};
+use millpond_engine::query::{FeatureQuery, Source};
+use millpond_engine::sql::{self, CHANGES, Group, Table};
 use millpond_engine::state::{StateChange, StateKey, StateRow};
 use millpond_engine::time::{Micros, Span};
 use millpond_engine::watermark::{self, PartitionTime};
 use millpond_engine::workers::Workers;
 
-use super::parse::{Happening, Scenario, Setting, instant, normal, types, written};
+use super::parse::{Happening, Lookup, Scenario, Setting, instant, normal, types, written};
 
 /// What the group is made of: enough to make its engine again.
 enum Definition {
@@ -40,6 +40,8 @@ struct Store {
 /// What an epoch was given.
 struct Journalled {
     batches: Vec<SourceBatch>,
+    /// Of each source.
+    sources: Vec<Micros>,
     watermark: Micros,
     finished: bool,
     cursor: Option<CloseCursor>,
@@ -48,6 +50,11 @@ struct Journalled {
 }
 
 impl Journalled {
+    fn apply(&self, engine: &mut Engine) -> Result<Output, millpond_engine::epoch::Error> {
+        engine.look_up_to(&self.sources);
+        engine.apply(&self.input())
+    }
+
     fn input(&self) -> Input<'_> {
         Input {
             batches: &self.batches,
@@ -81,33 +88,40 @@ pub fn run(scenario: &Scenario, manner: Manner) -> Result<(), String> {
     let mut engine = restore(&definition, &store, (manner.threads)(0))?;
     let mut partitions = vec![PartitionTime::default(); setting.partitions as usize];
     let mut texts: BTreeMap<RecordId, String> = BTreeMap::new();
+    let mut known = None;
     for (number, epoch) in scenario.epochs.iter().enumerate() {
         if manner.restarts || epoch.restart {
             engine = restore(&definition, &store, (manner.threads)(number))?;
         }
         let (mut clock, mut finished, mut columns) =
             (None, false, vec![Vec::new(); setting.partitions as usize]);
+        let mut changes = Vec::new();
         for happening in &epoch.happenings {
             match happening {
                 Happening::Event(partition, cells) => columns[*partition as usize].push(cells.clone()),
                 Happening::Heartbeat(partition, time) => advance(&mut partitions[*partition as usize], *time),
                 Happening::Idle(partition) => partitions[*partition as usize].idle = true,
                 Happening::Finish => finished = true,
+                Happening::Change(cells) => changes.push(cells.clone()),
+                Happening::Known(time) => known = known.max(Some(Micros(*time))),
                 Happening::Clock(time) => clock = Some(Micros(*time)),
             }
         }
-        let batches = batches(setting, &schema, columns, &mut partitions, &mut texts)?;
+        let mut batches = batches(setting, &schema, columns, &mut partitions, &mut texts)?;
+        batches.extend(changed(setting, &schema, &changes, number)?);
         let of_source = watermark::of_source(&partitions, Span(setting.delay));
         let previous = store.watermark.unwrap_or(Micros::MIN);
+        let of_sources = if setting.lookup.is_some() { vec![of_source, known] } else { vec![of_source] };
         let given = Journalled {
             batches,
-            watermark: watermark::of_pipeline(previous, &[of_source], clock),
+            sources: sources(setting, &schema, of_source, known)?,
+            watermark: watermark::of_pipeline(previous, &of_sources, clock),
             finished,
             cursor: store.cursor.clone(),
             max_rows: setting.max_rows,
             checkpoint: (number + 1).is_multiple_of(manner.checkpoints),
         };
-        let output = engine.apply(&given.input()).map_err(|e| format!("  line {}: {e}", epoch.line))?;
+        let output = given.apply(&mut engine).map_err(|e| format!("  line {}: {e}", epoch.line))?;
         let mut actual = described(&output, &texts);
         store.commit(&output, given);
         if store.state.is_empty() {
@@ -172,19 +186,22 @@ fn restore(definition: &Definition, store: &Store, threads: usize) -> Result<Eng
     }
     .map_err(|e| format!("  restore: {e}"))?;
     for epoch in &store.journal {
-        engine.apply(&epoch.input()).map_err(|e| format!("  applied again: {e}"))?;
+        epoch.apply(&mut engine).map_err(|e| format!("  applied again: {e}"))?;
     }
     Ok(engine)
 }
 
 fn schema(setting: &Setting) -> Result<SchemaRef, String> {
+    fields(&setting.columns, &setting.time)
+}
+
+fn fields(columns: &[(String, String)], never_null: &str) -> Result<SchemaRef, String> {
     let types = types();
-    let fields = setting
-        .columns
+    let fields = columns
         .iter()
         .map(|(name, kind)| {
             let data_type = types.get(kind.as_str()).ok_or(format!("  no type {kind}"))?;
-            Ok(Field::new(name, data_type.clone(), *name != setting.time))
+            Ok(Field::new(name, data_type.clone(), *name != never_null))
         })
         .collect::<Result<Vec<_>, String>>()?;
     Ok(Arc::new(Schema::new(fields)))
@@ -205,7 +222,13 @@ fn definition(setting: &Setting, schema: &SchemaRef) -> Result<Definition, Strin
         }));
     }
     let table = Table { name: "events", schema: schema.clone(), event_time: &setting.time };
-    let query = sql::plan(&setting.sql, &[table]).map_err(|e| format!("  {e}"))?;
+    let groups = setting.lookup.iter().map(|lookup| {
+        let changes = Table { name: CHANGED, schema: changes(lookup)?, event_time: CHANGES[1] };
+        let ttl = lookup.ttl.map(Span);
+        Ok(Group { names: vec![lookup.name.clone()], changes, key: &lookup.key, ttl })
+    });
+    let groups = groups.collect::<Result<Vec<_>, String>>()?;
+    let query = sql::plan_with(&setting.sql, &[table], &groups).map_err(|e| format!("  {e}"))?;
     let emission = Emission { allowed_lateness: Span(setting.lateness), on_update: setting.on_update };
     Ok(Definition::Derived(Arc::new(query), emission))
 }
@@ -224,9 +247,12 @@ fn batches(
     texts: &mut BTreeMap<RecordId, String>,
 ) -> Result<Vec<SourceBatch>, String> {
     // A stream that is mentioned twice is two sources.
-    let projections: Vec<Vec<usize>> = match definition(setting, schema)? {
-        Definition::Derived(query, _) => query.sources.iter().map(|s| s.columns.clone()).collect(),
-        Definition::Ingested(_) => vec![(0..schema.fields().len()).collect()],
+    let projections: Vec<Option<Vec<usize>>> = match definition(setting, schema)? {
+        Definition::Derived(query, _) => {
+            let columns = |s: &Source| (s.stream != CHANGED).then(|| s.columns.clone());
+            query.sources.iter().map(columns).collect()
+        }
+        Definition::Ingested(_) => vec![Some((0..schema.fields().len()).collect())],
     };
     let mut batches = Vec::new();
     for (partition, events) in events.into_iter().enumerate().filter(|(_, e)| !e.is_empty()) {
@@ -247,12 +273,67 @@ fn batches(
         times.iter().flatten().for_each(|t| advance(&mut partitions[partition], t));
         let rows = RecordBatch::try_new(schema.clone(), columns).map_err(|e| format!("  {e}"))?;
         for (source, projection) in (0..).zip(&projections) {
+            let Some(projection) = projection else { continue };
             let rows = rows.project(projection).map_err(|e| format!("  {e}"))?;
             batches.push(SourceBatch { source, partition: partition as u32, offsets: offsets.clone(), rows });
         }
     }
     batches.sort_by_key(|b| (b.source, b.partition));
     Ok(batches)
+}
+
+/// The stream of the changes of what is looked up.
+const CHANGED: &str = "changes";
+
+fn changes(lookup: &Lookup) -> Result<SchemaRef, String> {
+    let stamp = CHANGES.iter().zip(["timestamp", "timestamp", "long", "string"]);
+    let stamp = stamp.map(|(name, kind)| ((*name).to_owned(), kind.to_owned()));
+    fields(&lookup.columns.iter().cloned().chain(stamp).collect::<Vec<_>>(), CHANGES[1])
+}
+
+/// Rows of what is looked up, for each source that reads them; the epoch is their commit.
+fn changed(
+    setting: &Setting,
+    schema: &SchemaRef,
+    rows: &[Vec<String>],
+    epoch: usize,
+) -> Result<Vec<SourceBatch>, String> {
+    let (Some(lookup), Definition::Derived(query, _)) = (&setting.lookup, definition(setting, schema)?)
+    else {
+        return Ok(Vec::new());
+    };
+    let of = changes(lookup)?;
+    let width = lookup.columns.len();
+    let full: Vec<Vec<String>> = rows
+        .iter()
+        .map(|cells| {
+            let op = cells.get(width + 2).map_or("upsert", |op| op.as_str());
+            cells.iter().take(width + 2).cloned().chain([epoch.to_string(), op.to_owned()]).collect()
+        })
+        .collect();
+    let columns =
+        (0..of.fields().len()).map(|i| column(of.field(i).data_type(), full.iter().map(|c| c.get(i))));
+    let columns = columns.collect::<Result<Vec<_>, String>>()?;
+    let rows = RecordBatch::try_new(of, columns).map_err(|e| format!("  {e}"))?;
+    let offsets = vec![epoch as i64; rows.num_rows()];
+    let reading = (0..).zip(&query.sources).filter(|(_, s)| s.stream == CHANGED && !offsets.is_empty());
+    let batch = |(source, of): (u16, &Source)| {
+        let rows = rows.project(&of.columns).map_err(|e| format!("  {e}"))?;
+        Ok(SourceBatch { source, partition: 0, offsets: offsets.clone(), rows })
+    };
+    reading.map(batch).collect()
+}
+
+/// How far each source is.
+fn sources(
+    setting: &Setting,
+    schema: &SchemaRef,
+    events: Option<Micros>,
+    known: Option<Micros>,
+) -> Result<Vec<Micros>, String> {
+    let Definition::Derived(query, _) = definition(setting, schema)? else { return Ok(Vec::new()) };
+    let of = |s: &Source| if s.stream == CHANGED { known } else { events };
+    Ok(query.sources.iter().map(|s| of(s).unwrap_or(Micros::MIN)).collect())
 }
 
 fn column<'c>(

@@ -96,6 +96,7 @@ impl World {
             on_bad_record: OnBadRecord::Quarantine,
             created_at: Micros(0),
             finish: None,
+            changes_of: None,
         };
         let group = FeatureGroup {
             id: GroupId(2),

@@ -21,6 +21,9 @@ const NO_KEY: u32 = u32::MAX;
 /// The codec version of what is written: with the time of the append.
 const TIMED: u8 = 2;
 
+/// Bytes in front of the value of an event without a key.
+pub(super) const HEAD: usize = 14;
+
 /// Where that time stands in a record.
 const APPENDED: Range<usize> = 1..9;
 

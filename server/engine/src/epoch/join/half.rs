@@ -23,16 +23,18 @@ const SAVED: usize = 1 << 16;
 const RECORD: usize = 14;
 
 /// One side.
-pub(super) struct Half {
+pub(in crate::epoch) struct Half {
     /// Its number in [`StateKey::operator`].
-    pub(super) operator: u16,
+    pub(in crate::epoch) operator: u16,
     /// A row is taken, and waits, while the watermark is not further than this past its time.
-    pub(super) reach: Span,
+    pub(in crate::epoch) reach: Span,
     /// How many records a row is made of.
-    pub(super) width: usize,
+    pub(in crate::epoch) width: usize,
     /// Rows whose key equals nothing wait, too: they come out alone.
-    pub(super) keeps_all: bool,
-    pub(super) buffer: Buffer,
+    pub(in crate::epoch) keeps_all: bool,
+    /// A row that has found a partner is wanted no more.
+    pub(in crate::epoch) waits_once: bool,
+    pub(in crate::epoch) buffer: Buffer,
     keys: Vec<Arc<dyn PhysicalExpr>>,
     key_types: Vec<DataType>,
     /// Position of the event time.
@@ -50,7 +52,7 @@ pub(super) fn operator(join: u16, side: Side) -> u16 {
 }
 
 impl Half {
-    pub(super) fn new(
+    pub(in crate::epoch) fn new(
         relation: &Relation,
         keys: Vec<Arc<dyn PhysicalExpr>>,
         time: usize,
@@ -67,6 +69,7 @@ impl Half {
             reach,
             width,
             keeps_all: false,
+            waits_once: false,
             buffer: Buffer::new(reach, width),
             keys,
             key_types,
@@ -81,8 +84,13 @@ impl Half {
         &self.key_types
     }
 
+    /// The columns of its rows.
+    pub(in crate::epoch) fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
     /// How many columns its rows have.
-    pub(super) fn columns(&self) -> usize {
+    pub(in crate::epoch) fn columns(&self) -> usize {
         self.schema.fields().len()
     }
 
@@ -92,6 +100,16 @@ impl Half {
         rows: &mut Rows,
         verdicts: &mut Verdicts<'_>,
         watermark: Micros,
+    ) -> Result<(), Error> {
+        self.judge_from(rows, verdicts, watermark - self.reach)
+    }
+
+    /// The same; what has a time before `kept` is late.
+    pub(in crate::epoch) fn judge_from(
+        &self,
+        rows: &mut Rows,
+        verdicts: &mut Verdicts<'_>,
+        kept: Micros,
     ) -> Result<(), Error> {
         let times = self.times(&rows.batch)?;
         if times.null_count() > 0 {
@@ -103,7 +121,7 @@ impl Half {
         let Some(keys) = rows.evaluate(verdicts, &|batch| self.evaluate(batch))? else { return Ok(()) };
         rows.keys = keys;
         let times = self.times(&rows.batch)?;
-        let kept = (watermark - self.reach).0;
+        let kept = kept.0;
         // Where the earliest is not late, none is.
         if arrow::compute::min(&times).is_some_and(|least| least < kept) {
             rows.remove(
@@ -128,25 +146,26 @@ impl Half {
         Ok(())
     }
 
-    fn evaluate(&self, batch: &RecordBatch) -> Result<Vec<ArrayRef>, DataFusionError> {
+    /// The key of each row.
+    pub(in crate::epoch) fn evaluate(&self, batch: &RecordBatch) -> Result<Vec<ArrayRef>, DataFusionError> {
         self.keys.iter().map(|key| column(key.as_ref(), batch)).collect()
     }
 
     /// The event times of rows.
-    pub(super) fn times(&self, rows: &RecordBatch) -> Result<TimestampMicrosecondArray, Error> {
+    pub(in crate::epoch) fn times(&self, rows: &RecordBatch) -> Result<TimestampMicrosecondArray, Error> {
         let times = rows.columns().get(self.time);
         let typed = times.and_then(|times| times.as_primitive_opt::<TimestampMicrosecondType>());
         typed.cloned().ok_or_else(|| Error::Contract(format!("no event times in column {}", self.time)))
     }
 
     /// Lets go of what is out of reach.
-    pub(super) fn retire(&mut self, watermark: Micros) {
+    pub(in crate::epoch) fn retire(&mut self, watermark: Micros) {
         self.buffer.retire(watermark - self.reach, &mut self.dropped);
     }
 
     /// What changed since the last checkpoint: slices that are gone, and rows that still wait, sorted by
     /// the keys of their entries.
-    pub(super) fn save(
+    pub(in crate::epoch) fn save(
         &mut self,
         watermark: Micros,
         gone: &mut Vec<StateChange>,
@@ -156,7 +175,7 @@ impl Half {
         let dropped = self.dropped.drain(..);
         gone.extend(dropped.map(|slice_end| StateChange::drop_slice(operator, slice_end)));
         for place in 0..self.buffer.slices().len() {
-            let unsaved = self.buffer.take_unsaved(place, watermark - self.reach);
+            let unsaved = self.buffer.take_unsaved(place, watermark - self.reach, self.waits_once);
             let Some(slice) = self.buffer.slices().get(place) else { continue };
             let entry = |row: u32| {
                 let mut key = slice.key(row).to_vec();
@@ -187,7 +206,7 @@ impl Half {
     }
 
     /// Puts stored rows of one slice back.
-    pub(super) fn restore(&mut self, slice_end: Micros, rows: &[StateRow]) -> Result<(), Error> {
+    pub(in crate::epoch) fn restore(&mut self, slice_end: Micros, rows: &[StateRow]) -> Result<(), Error> {
         let refuse = |detail: String| Error::State { window_end: slice_end, detail };
         let values = rows.iter().map(|row| row.value.as_slice());
         let columns = codec::decode(&self.state, values).map_err(|e| refuse(e.to_string()))?;

@@ -7,8 +7,8 @@ use datafusion::physical_expr::PhysicalExpr;
 
 use super::text::{length, sql};
 use crate::query::{
-    FeatureQuery, Group, IntervalJoin, JoinKind, Node, Relation, Rolling, Shape, Source, Stage, Window,
-    Windowed,
+    FeatureQuery, Group, IntervalJoin, JoinKind, LookupJoin, Node, Relation, Rolling, Shape, Source, Stage,
+    Window, Windowed,
 };
 
 /// One line for each step, two more spaces for each step below another.
@@ -81,15 +81,17 @@ impl Tree<'_> {
         self.relation(input, depth + 1);
     }
 
+    fn source(&mut self, number: usize, depth: usize) {
+        if let Some(source) = self.sources.get(number) {
+            let columns = list(source.schema.fields().iter().map(|field| field.name().clone()));
+            self.line(depth, &format!("source {}: {columns}", source.stream));
+        }
+    }
+
     fn relation(&mut self, relation: &Relation, depth: usize) {
         let depth = self.stages(&relation.stages, depth);
         match &relation.node {
-            Node::Source(number) => {
-                if let Some(source) = self.sources.get(*number) {
-                    let columns = list(source.schema.fields().iter().map(|field| field.name().clone()));
-                    self.line(depth, &format!("source {}: {columns}", source.stream));
-                }
-            }
+            Node::Source(number) => self.source(*number, depth),
             Node::Union(inputs) => {
                 self.line(depth, "union all");
                 for input in inputs {
@@ -100,6 +102,11 @@ impl Tree<'_> {
                 self.line(depth, &self::join(join));
                 self.relation(&join.left, depth + 1);
                 self.relation(&join.right, depth + 1);
+            }
+            Node::Lookup(lookup) => {
+                self.line(depth, &self::lookup(lookup));
+                self.relation(&lookup.left, depth + 1);
+                self.source(lookup.changes, depth + 1);
             }
         }
     }
@@ -123,6 +130,17 @@ fn join(join: &IntervalJoin) -> String {
     );
     let condition = join.condition.as_ref().map(|condition| format!(", and {}", sql(condition)));
     format!("{kind} join on {on}, {times}{}", condition.unwrap_or_default())
+}
+
+fn lookup(lookup: &LookupJoin) -> String {
+    let kind = match lookup.kind {
+        JoinKind::Inner => "inner",
+        JoinKind::Left => "left",
+    };
+    let on = list(lookup.on.iter().map(|(left, right)| format!("{} = {}", sql(left), sql(right))));
+    let time = name(&lookup.left.schema, lookup.time.column);
+    let ttl = lookup.ttl.map(|ttl| format!(", not older than {}", length(ttl))).unwrap_or_default();
+    format!("{kind} lookup on {on}, as of {time}{ttl}")
 }
 
 fn stage(stage: &Stage) -> String {

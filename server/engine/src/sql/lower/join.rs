@@ -21,7 +21,7 @@ use crate::sql::lengths::LONGEST;
 use crate::sql::output;
 use crate::time::Span;
 
-type Pair = (Arc<dyn PhysicalExpr>, Arc<dyn PhysicalExpr>);
+pub(super) type Pair = (Arc<dyn PhysicalExpr>, Arc<dyn PhysicalExpr>);
 
 impl Lowering<'_> {
     /// Two relations that belong together, and what their rows are.
@@ -31,6 +31,9 @@ impl Lowering<'_> {
             JoinType::Left => JoinKind::Left,
             _ => return Err(unsupported(&LogicalPlan::Join(join.clone()))),
         };
+        if let Some(group) = self.looked_up(&join.right)? {
+            return self.lookup(join, kind, group);
+        }
         let left = self.relation(&join.left)?.stored(join.left.schema())?;
         let right = self.relation(&join.right)?.stored(join.right.schema())?;
         let (columns, schema) = rows(join, kind, &left, &right)?;
@@ -84,7 +87,7 @@ impl Lowering<'_> {
     }
 
     /// The two sides of an equality between them.
-    fn pair(
+    pub(super) fn pair(
         &self,
         condition: &Expr,
         join: &Join,
@@ -122,7 +125,7 @@ impl Lowering<'_> {
 }
 
 /// All that must be true of a pair.
-fn conditions(join: &Join) -> Vec<Expr> {
+pub(super) fn conditions(join: &Join) -> Vec<Expr> {
     let on = join.on.iter().map(|(a, b)| a.clone().eq(b.clone()));
     let filter = join.filter.iter().flat_map(split_conjunction).cloned();
     on.chain(filter).collect()
@@ -130,7 +133,12 @@ fn conditions(join: &Join) -> Vec<Expr> {
 
 /// What the columns of the plan's join are over its rows, and the rows' schema. A name that both sides
 /// have gets the relation in front.
-fn rows(join: &Join, kind: JoinKind, left: &Input, right: &Input) -> Result<(Columns, SchemaRef), Error> {
+pub(super) fn rows(
+    join: &Join,
+    kind: JoinKind,
+    left: &Input,
+    right: &Input,
+) -> Result<(Columns, SchemaRef), Error> {
     let names = |input: &Input| -> Vec<String> {
         input.relation.schema.fields().iter().map(|field| field.name().clone()).collect()
     };

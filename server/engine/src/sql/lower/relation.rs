@@ -13,7 +13,7 @@ use super::{Lowering, push, schema_after, unsupported};
 use crate::query::{EventTime, Node, Relation, Source, Stage};
 use crate::sql::columns::{Columns, picked};
 use crate::sql::error::{Code, Error};
-use crate::sql::over;
+use crate::sql::{CHANGES, over};
 
 /// A relation with what is known of its columns.
 pub(super) struct Input {
@@ -108,11 +108,13 @@ impl Lowering<'_> {
         let read: Vec<usize> =
             scan.projection.clone().unwrap_or_else(|| (0..table.schema.fields().len()).collect());
         let event_time = table.schema.index_of(table.event_time).map_err(|_| unknown())?;
+        let is_changes = self.groups.iter().any(|group| group.changes.name == stream);
+        let stamp = CHANGES.iter().filter(|_| is_changes).filter_map(|name| table.schema.index_of(name).ok());
         let mut columns = read.clone();
-        if !columns.contains(&event_time) {
-            columns.push(event_time); // nothing reads it, and it decides nevertheless
-            columns.sort_unstable();
-        }
+        // Nothing reads them, and they decide nevertheless.
+        columns.extend(stamp.chain([event_time]));
+        columns.sort_unstable();
+        columns.dedup();
         let position = |column: &usize| columns.iter().position(|c| c == column).unwrap_or_default();
         let schema: SchemaRef = Arc::new(
             table.schema.project(&columns).map_err(|e| Error::new(Code::Type, stream, e.to_string()))?,

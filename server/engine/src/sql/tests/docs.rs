@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::{plan, streams};
+use super::{groups, plan_with, streams};
 
 /// The SQL of a page, block by block.
 fn examples(page: &str) -> Vec<&str> {
@@ -17,7 +17,7 @@ fn every_example_is_planned_and_runs() {
     let examples = examples(&page);
     assert!(examples.len() >= 15, "{} examples", examples.len());
     for sql in examples {
-        if let Err(error) = plan(sql, &streams()) {
+        if let Err(error) = plan_with(sql, &streams(), &groups()) {
             panic!("docs/sql.md has an example that is refused:\n{sql}\n{error:?}");
         }
     }

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
-use super::{lowered, plan, streams, tables};
+use super::{groups, lowered, plan, streams, tables};
 use crate::time::Span;
 
 /// Runs `outcome` over every query of a file and compares it with what stands below the query.
@@ -33,7 +33,7 @@ fn check(file: &str, outcome: impl Fn(&str) -> String) {
 
 #[test]
 fn golden_plans() {
-    check("lowered.txt", |sql| match lowered(sql, &streams()) {
+    check("lowered.txt", |sql| match lowered(sql, &streams(), &groups()) {
         Ok(query) => {
             let read: Vec<&str> = query.sources.iter().map(|source| source.stream.as_str()).collect();
             assert_eq!(
@@ -51,7 +51,7 @@ fn golden_plans() {
 
 #[test]
 fn golden_refusals() {
-    check("refused.txt", |sql| match lowered(sql, &streams()) {
+    check("refused.txt", |sql| match lowered(sql, &streams(), &groups()) {
         Ok(query) => format!("ACCEPTED\n{}", query.explain(Span(0), Span(0))),
         Err(error) => {
             let code = serde_json::to_value(error.code).unwrap();
@@ -72,14 +72,14 @@ fn when_rows_come_out_is_said_in_words() {
     assert!(patient.emission.contains("up to 1 hour later"), "{}", patient.emission);
     let sql = "SELECT i.user_id, COUNT(*) AS n FROM impressions i JOIN clicks c ON c.impr_id = i.impr_id AND c.ts \
         BETWEEN i.event_time AND i.event_time + INTERVAL '15' SECOND GROUP BY i.user_id, TUMBLE(i.event_time, INTERVAL '1' MINUTE)";
-    let joined = lowered(sql, &streams()).unwrap().explain(Span(0), Span(0));
+    let joined = lowered(sql, &streams(), &groups()).unwrap().explain(Span(0), Span(0));
     assert!(joined.watermark_delay.contains("the least over all streams"), "{}", joined.watermark_delay);
     assert!(joined.watermark_delay.contains("the join adds 15 seconds"), "{}", joined.watermark_delay);
     let sql = "SELECT user_id, COUNT(*) AS n FROM TUMBLE((SELECT i.user_id, i.event_time FROM impressions i \
         JOIN clicks c ON c.impr_id = i.impr_id AND c.ts BETWEEN i.event_time AND i.event_time + INTERVAL '15' SECOND \
         LEFT JOIN views v ON v.impr_id = c.impr_id AND v.at BETWEEN c.ts - INTERVAL '1' MINUTE AND c.ts + INTERVAL '1' MINUTE), \
         DESCRIPTOR(event_time), INTERVAL '1' MINUTE) GROUP BY user_id, window_end";
-    let joined = lowered(sql, &streams()).unwrap().explain(Span(0), Span(0));
+    let joined = lowered(sql, &streams(), &groups()).unwrap().explain(Span(0), Span(0));
     assert!(joined.watermark_delay.contains("the join adds 75 seconds"), "{}", joined.watermark_delay);
     let json = serde_json::to_value(&patient).unwrap();
     assert_eq!(json["state"][0]["types"][0], "Int64");

@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use super::{Code, events, lowered, plan, streams};
+use super::{Code, events, groups, lowered, plan, streams};
 
 const WINDOW: &str = "FROM TUMBLE(events, DESCRIPTOR(timestamp), INTERVAL '1' DAY)";
 
@@ -161,7 +161,7 @@ proptest! {
             format!("SELECT i.user_id, {select} AS x FROM impressions i LEFT JOIN clicks c ON i.impr_id = c.impr_id AND {bound} AND {predicate} GROUP BY i.user_id, TUMBLE(i.event_time, INTERVAL '1' DAY)"),
             format!("SELECT k, COUNT(*) AS n FROM TUMBLE((SELECT {key} AS k, {select} AS x, ts FROM clicks UNION ALL SELECT {key}, {select}, event_time FROM impressions WHERE {predicate}), DESCRIPTOR(ts), INTERVAL '1' DAY) GROUP BY k, window_end"),
         ] {
-            if let Err(error) = lowered(&sql, &streams()) {
+            if let Err(error) = lowered(&sql, &streams(), &groups()) {
                 prop_assert!(!error.message.is_empty() && !error.construct.is_empty(), "{sql}: {error:?}");
                 prop_assert!(!error.message.contains("internal"), "{sql}: {error:?}");
             }
