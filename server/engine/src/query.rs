@@ -341,6 +341,16 @@ impl LookupJoin {
 }
 
 impl Relation {
+    /// How many records a row is made of, at most.
+    pub fn width(&self) -> usize {
+        match &self.node {
+            Node::Source(_) => 1,
+            Node::Union(inputs) => inputs.iter().map(Self::width).max().unwrap_or(0),
+            Node::Join(join) => join.left.width() + join.right.width(),
+            Node::Lookup(lookup) => lookup.left.width(),
+        }
+    }
+
     /// The rows of a source as they are.
     pub fn source(number: usize, source: &Source) -> Self {
         Self { node: Node::Source(number), stages: Vec::new(), schema: Arc::clone(&source.schema) }

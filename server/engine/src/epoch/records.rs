@@ -208,3 +208,27 @@ impl Rows {
         Ok(columns)
     }
 }
+
+impl RecordId {
+    /// Length of a record as bytes.
+    pub(super) const BYTES: usize = 14;
+
+    /// Writes source, partition and offset, so that bytes order as they do.
+    pub(super) fn put(self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.source.to_be_bytes());
+        out.extend_from_slice(&self.partition.to_be_bytes());
+        out.extend_from_slice(&(self.offset ^ i64::MIN).to_be_bytes());
+    }
+
+    /// Reads what [`Self::put`] wrote.
+    pub(super) fn read(bytes: &[u8]) -> Option<Self> {
+        let (source, rest) = bytes.split_first_chunk()?;
+        let (partition, rest) = rest.split_first_chunk()?;
+        let (offset, _) = rest.split_first_chunk()?;
+        Some(Self {
+            source: u16::from_be_bytes(*source),
+            partition: u32::from_be_bytes(*partition),
+            offset: i64::from_be_bytes(*offset) ^ i64::MIN,
+        })
+    }
+}

@@ -16,7 +16,7 @@ mod tally;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, UInt32Array};
+use arrow::array::{Array, ArrayRef, AsArray, BinaryBuilder, UInt32Array};
 use arrow::datatypes::{DataType, Int64Type, TimestampMicrosecondType, UInt32Type};
 use datafusion::physical_expr::PhysicalExpr;
 
@@ -29,6 +29,7 @@ use super::keyed::Keyed;
 use super::lanes::{Cut, Horizon, Lane};
 use super::records::{Rows, Verdicts};
 use super::{CloseCursor, Emission, Error, Output, Reason, RecordId};
+use crate::join::NO_RECORD;
 use crate::key;
 use crate::query::FeatureQuery;
 use crate::rolling::{Entry, Keys, Marks, Slices, Timers, Totals, identity_columns};
@@ -103,7 +104,7 @@ impl Lane for Rolling {
             plan: Arc::clone(plan),
             emission,
             keys,
-            slices: Slices::new(length),
+            slices: Slices::new(length, plan.others_column()),
             marks: Marks::new(length),
             pending: Runs::default(),
             timers,
@@ -132,14 +133,12 @@ impl Lane for Rolling {
             return Ok(None);
         }
         let Some(kept) = plan.columns(&mut rows, verdicts)? else { return Ok(None) };
-        let records = (0..rows.len()).map(|row| verdicts.behind(rows.origin(row)));
-        let Some(records) = records.collect::<Option<Vec<RecordId>>>() else {
-            return Err(Error::Contract("rows of a join stand behind no single record".into()));
-        };
+        let (first, others) = plan.identities(&rows, verdicts)?;
         verdicts.counts.applied += rows.len() as u64;
         let mut columns = rows.keys;
-        columns.extend(identity_columns(&rows.starts, &records));
+        columns.extend(identity_columns(&rows.starts, &first));
         columns.extend(kept);
+        columns.extend(others);
         Ok(Some(Keyed { starts: rows.starts, columns, doubtful: Vec::new() }))
     }
 
@@ -252,6 +251,31 @@ impl Plan {
             rows.remove(|row| times.get(row).is_some_and(|time| late(*time)), |at| verdicts.late(at))?;
         }
         Ok(())
+    }
+
+    /// The first record that each row is made of, and the others where there are several.
+    fn identities(
+        &self,
+        rows: &Rows,
+        verdicts: &Verdicts<'_>,
+    ) -> Result<(Vec<RecordId>, Option<ArrayRef>), Error> {
+        let others = self.others;
+        let mut first = Vec::with_capacity(rows.len());
+        let mut bytes = BinaryBuilder::with_capacity(rows.len(), rows.len() * others * RecordId::BYTES);
+        let (mut records, mut packed) = (Vec::new(), Vec::new());
+        for row in 0..rows.len() {
+            records.clear();
+            verdicts.records(rows.origin(row), &mut records);
+            records.resize(others + 1, NO_RECORD);
+            let Some((one, rest)) = records.split_first().filter(|(one, _)| **one != NO_RECORD) else {
+                return Err(Error::Contract("a row is made of no record".into()));
+            };
+            first.push(*one);
+            packed.clear();
+            rest.iter().for_each(|record| record.put(&mut packed));
+            bytes.append_value(&packed);
+        }
+        Ok((first, (others > 0).then(|| Arc::new(bytes.finish()) as ArrayRef)))
     }
 
     /// What is kept of each row.

@@ -47,7 +47,9 @@ impl Upstream {
             Shape::Rolling(rolling) => rolling.time.hold,
         };
         let reach = Span(reach(&query.shape).0.saturating_add(lateness.0).saturating_add(hold.0));
-        let root = Branch::new(&query.input, &mut 0, false, reach)?;
+        // What is kept of each row is kept under the records that it is made of.
+        let is_named = matches!(query.shape, Shape::Rolling(_));
+        let root = Branch::new(&query.input, &mut 0, is_named, reach)?;
         Ok(Self { query, root, watermark, hold, restored: Vec::new(), complete: None })
     }
 

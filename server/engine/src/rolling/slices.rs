@@ -19,8 +19,9 @@ pub(crate) const IDENTITY: [(&str, DataType); 4] = [
     ("offset", DataType::Int64),
 ];
 
-/// Source, partition and offset of a record: the order of records of one time.
-pub(crate) type Identity = (u16, u32, i64);
+/// Source, partition and offset of a record: the order of records of one time. A row of a join has those of the
+/// first of its records, then the others as bytes that order as they do.
+pub(crate) type Identity<'s> = (u16, u32, i64, &'s [u8]);
 
 /// Rows of a chunk at most, where small ones are put together.
 const CHUNK: usize = 1 << 13;
@@ -28,6 +29,8 @@ const CHUNK: usize = 1 << 13;
 /// Slices of equal length, aligned to the Unix epoch.
 pub(crate) struct Slices {
     length: i64,
+    /// Which column holds the other records of a row, where several stand behind it.
+    others: Option<usize>,
     slices: BTreeMap<Micros, Slice>,
 }
 
@@ -51,8 +54,8 @@ pub(super) struct Chunk {
 
 impl Slices {
     /// No rows yet, in slices of `length`, which is positive.
-    pub(crate) fn new(length: Span) -> Self {
-        Self { length: length.0.max(1), slices: BTreeMap::new() }
+    pub(crate) fn new(length: Span, others: Option<usize>) -> Self {
+        Self { length: length.0.max(1), others, slices: BTreeMap::new() }
     }
 
     /// End of the slice that holds a time.
@@ -94,14 +97,15 @@ impl Slices {
     }
 
     /// Which record an entry is.
-    pub(crate) fn identity(&self, entry: Entry) -> Identity {
+    pub(crate) fn identity(&self, entry: Entry) -> Identity<'_> {
         let chunk = self.slices.get(&self.end_of(entry.time)).and_then(|slice| slice.chunk(entry.row));
-        let Some((chunk, row)) = chunk else { return (0, 0, 0) };
+        let Some((chunk, row)) = chunk else { return (0, 0, 0, &[]) };
         let column = |at: usize| chunk.columns.get(at);
         (
             column(1).and_then(|c| c.as_primitive_opt::<UInt16Type>()).map_or(0, |c| c.value(row)),
             column(2).and_then(|c| c.as_primitive_opt::<UInt32Type>()).map_or(0, |c| c.value(row)),
             column(3).and_then(|c| c.as_primitive_opt::<Int64Type>()).map_or(0, |c| c.value(row)),
+            self.others.and_then(column).and_then(|c| c.as_binary_opt::<i32>()).map_or(&[], |c| c.value(row)),
         )
     }
 
@@ -146,7 +150,7 @@ mod tests {
 
     #[test]
     fn rows_are_found_whatever_was_put_together() {
-        let mut slices = Slices::new(Span(1_000));
+        let mut slices = Slices::new(Span(1_000), None);
         let mut next = 0;
         for size in [1, 1, 5, 2, 1, 1, 40, 3] {
             let record = |offset| RecordId { source: 1, partition: 2, offset };
@@ -159,7 +163,7 @@ mod tests {
         let (_, slice) = slices.iter().next().unwrap();
         assert!(slice.chunks.len() < 4, "{} chunks", slice.chunks.len());
         for row in 0..next {
-            assert_eq!(slices.identity(Entry { time: 7, row: row as u32 }), (1, 2, row));
+            assert_eq!(slices.identity(Entry { time: 7, row: row as u32 }), (1, 2, row, &[][..]));
         }
         assert_eq!(slices.end_of(-1), Micros(0));
         assert_eq!(slices.end_of(1_000), Micros(2_000));

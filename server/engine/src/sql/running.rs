@@ -1,16 +1,11 @@
 //! What is planned and does not run yet, in one place: each entry goes when its operator comes.
 
 use super::error::Error;
-use crate::query::{FeatureQuery, Node, Relation, Shape, Window};
+use crate::query::{FeatureQuery, Shape, Window};
 
 /// Refuses a query that the engine cannot run yet.
 pub(super) fn check(query: &FeatureQuery) -> Result<(), Error> {
     let waiting = [
-        (
-            matches!(query.shape, Shape::Rolling(_)) && joins(&query.input),
-            "OVER behind a JOIN",
-            "a window over the join: FROM TUMBLE((SELECT … FROM a JOIN b ON …), DESCRIPTOR(ts), …) GROUP BY key, window_end",
-        ),
         (
             reads_window(query, |w| matches!(w, Window::Hop { .. } | Window::Cumulate { .. })),
             "a column of a window that overlaps others, read before the aggregate",
@@ -30,15 +25,6 @@ pub(super) fn check(query: &FeatureQuery) -> Result<(), Error> {
 
 const AFTER: &str =
     "read window_start and window_end after it, in the SELECT list or in HAVING; or use TUMBLE";
-
-fn joins(relation: &Relation) -> bool {
-    match &relation.node {
-        Node::Source(_) => false,
-        Node::Union(inputs) => inputs.iter().any(joins),
-        Node::Join(_) => true,
-        Node::Lookup(lookup) => joins(&lookup.left),
-    }
-}
 
 /// Whether what a record becomes depends on which window it is taken into, of windows that it says nothing
 /// about by itself: it lies in several, or later records decide.
@@ -60,8 +46,6 @@ mod tests {
     /// What waits for its operator is refused by name when a group is created.
     #[test]
     fn what_does_not_run_yet_is_refused_by_name() {
-        let over = "SELECT i.user_id, COUNT(*) OVER (PARTITION BY i.user_id ORDER BY i.event_time RANGE INTERVAL '1' DAY PRECEDING) AS n FROM impressions i JOIN clicks c ON c.impr_id = i.impr_id AND c.ts = i.event_time";
-        assert_eq!(plan(over, &streams()).unwrap_err().construct, "OVER behind a JOIN");
         let hop = "FROM HOP(clicks, DESCRIPTOR(ts), INTERVAL '1' DAY, INTERVAL '2' DAYS)";
         for list in ["COUNT(*) FILTER (WHERE window_end > ts) AS n", "MAX(window_start) AS n"] {
             let sql = format!("SELECT user_id, {list} {hop} GROUP BY user_id, window_end");

@@ -19,8 +19,6 @@ use crate::time::{Micros, Span};
 
 /// Entries written at a time.
 const SAVED: usize = 1 << 16;
-/// Bytes of a record in the key of an entry.
-const RECORD: usize = 14;
 
 /// One side.
 pub(in crate::epoch) struct Half {
@@ -180,7 +178,7 @@ impl Half {
             let entry = |row: u32| {
                 let mut key = slice.key(row).to_vec();
                 let key_group = key::key_group(&key);
-                slice.records(row).iter().for_each(|record| put_record(*record, &mut key));
+                slice.records(row).iter().for_each(|record| record.put(&mut key));
                 (key_group, key, row)
             };
             let mut entries: Vec<(u8, Vec<u8>, u32)> = unsaved.into_iter().map(entry).collect();
@@ -216,9 +214,9 @@ impl Half {
         let keys = Keys::new(&self.evaluate(&batch)?, rows.len()).map_err(|e| refuse(e.to_string()))?;
         let mut records = Vec::with_capacity(rows.len() * self.width);
         for row in rows {
-            let start = row.key.key.len().checked_sub(self.width * RECORD);
+            let start = row.key.key.len().checked_sub(self.width * RecordId::BYTES);
             let bytes = start.and_then(|start| row.key.key.get(start..)).unwrap_or_default();
-            records.extend(bytes.chunks_exact(RECORD).filter_map(record));
+            records.extend(bytes.chunks_exact(RecordId::BYTES).filter_map(RecordId::read));
         }
         if records.len() != rows.len() * self.width {
             return Err(refuse("a row of the join does not say what it is made of".into()));
@@ -227,22 +225,4 @@ impl Half {
         let rows = Arrivals { batch, keys: &keys, times: times.values(), matched: &matched, records };
         Ok(self.buffer.restore(slice_end, rows).map_err(DataFusionError::from)?)
     }
-}
-
-/// Source, partition and offset, so that bytes order as they do.
-fn put_record(record: RecordId, out: &mut Vec<u8>) {
-    out.extend_from_slice(&record.source.to_be_bytes());
-    out.extend_from_slice(&record.partition.to_be_bytes());
-    out.extend_from_slice(&(record.offset ^ i64::MIN).to_be_bytes());
-}
-
-fn record(bytes: &[u8]) -> Option<RecordId> {
-    let (source, rest) = bytes.split_first_chunk()?;
-    let (partition, rest) = rest.split_first_chunk()?;
-    let (offset, _) = rest.split_first_chunk()?;
-    Some(RecordId {
-        source: u16::from_be_bytes(*source),
-        partition: u32::from_be_bytes(*partition),
-        offset: i64::from_be_bytes(*offset) ^ i64::MIN,
-    })
 }

@@ -7,7 +7,7 @@
 //! key, then 22 bytes: event time (sign bit flipped) · source · partition · offset (sign bit flipped), big-endian
 //! ```
 //!
-//! and holds a list of records. A mark is an entry without content under the key and its instant.
+//! (then, of a row of a join, the other records that it is made of) and holds a list of records. A mark is an entry without content under the key and its instant.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use arrow::datatypes::{DataType, Int64Type};
 use datafusion::error::DataFusionError;
 
 use super::super::windowed::state_error;
-use super::super::{Error, Output};
+use super::super::{Error, Output, RecordId};
 use super::Rolling;
 use crate::key;
 use crate::rolling::{Gather, Identity, Keys, Places};
@@ -198,7 +198,8 @@ impl Rolling {
         let slice = self.slices.start_of(end)..end.0;
         let mut owners: Vec<u32> = Vec::with_capacity(records.len());
         for (row, place) in chunk.iter().zip(lists.offsets().windows(2)) {
-            let key = row.key.key.split_last_chunk::<PLACE>().map(|(key, _)| key);
+            let length = row.key.key.len().checked_sub(PLACE + self.plan.others * RecordId::BYTES);
+            let key = length.and_then(|length| row.key.key.get(..length));
             let own: Option<Range<usize>> = match place {
                 [from, to] => usize::try_from(*from).ok().zip(usize::try_from(*to).ok()).map(|(f, t)| f..t),
                 _ => None,
@@ -228,13 +229,14 @@ fn refused(window_end: Micros, detail: &str) -> Error {
 }
 
 /// A key with the place of a record behind it.
-fn placed(key: &[u8], time: i64, (source, partition, offset): Identity) -> Vec<u8> {
-    let mut placed = Vec::with_capacity(key.len() + PLACE);
+fn placed(key: &[u8], time: i64, (source, partition, offset, others): Identity<'_>) -> Vec<u8> {
+    let mut placed = Vec::with_capacity(key.len() + PLACE + others.len());
     placed.extend_from_slice(key);
     placed.extend(flipped(time));
     placed.extend(source.to_be_bytes());
     placed.extend(partition.to_be_bytes());
     placed.extend(flipped(offset));
+    placed.extend_from_slice(others);
     placed
 }
 

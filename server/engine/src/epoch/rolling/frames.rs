@@ -147,14 +147,15 @@ impl<'p> Gathered<'p> {
             });
         }
         if call.function.by_time {
-            arguments.extend(self.standing()?);
+            arguments.extend(self.standing(plan.others > 0)?);
         }
         let values = Values { call, arguments, filter: filter.as_ref().and_then(|f| f.as_boolean_opt()) };
         values.over(&self.windows, nulled)
     }
 
-    /// Where each record stands ([`crate::state::STANDING`]), from its identity.
-    fn standing(&self) -> Result<[ArrayRef; 3]> {
+    /// Where each record stands ([`crate::state::STANDING`]), from its identity. Rows of a join have no place in
+    /// a log.
+    fn standing(&self, is_joined: bool) -> Result<[ArrayRef; 3]> {
         let mut identity = Vec::with_capacity(IDENTITY.len());
         for (column, (_, data_type)) in IDENTITY.iter().enumerate() {
             identity.push(super::super::intake::cast(
@@ -164,6 +165,10 @@ impl<'p> Gathered<'p> {
         }
         let [time, source, partition, offset] = identity.as_slice() else { return missing() };
         let (source, partition) = (source.as_primitive::<Int64Type>(), partition.as_primitive::<Int64Type>());
+        if is_joined {
+            let nowhere: ArrayRef = Arc::new(Int64Array::from_value(-1, time.len()));
+            return Ok([Arc::clone(time), Arc::clone(&nowhere), nowhere]);
+        }
         let place: Int64Array = arrow::compute::binary(source, partition, |s, p| s << 32 | p)?;
         Ok([Arc::clone(time), Arc::new(place), Arc::clone(offset)])
     }

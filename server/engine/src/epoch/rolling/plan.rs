@@ -36,6 +36,8 @@ pub(in crate::epoch) struct Plan {
     pub(super) longest: Span,
     /// The durable form of the records of one key in one slice: a list of their columns.
     pub(super) state: codec::Column,
+    /// How many records stand behind a row besides the first one: none but behind a join.
+    pub(super) others: usize,
 }
 
 /// A column that is kept of each record: computed once, when the record comes in.
@@ -115,8 +117,14 @@ impl Plan {
         let frames = frames.collect::<Result<Vec<_>, _>>()?;
         let Columns { kept, .. } = columns;
         let longest = frames.iter().map(|f| f.preceding).max().unwrap_or_default();
-        let state = codec::Column::plain(DataType::List(Arc::new(record(&kept))));
-        Ok(Self { query, shape, key_schema, kept, plain, frames, tallies, longest, state })
+        let others = query.input.width().saturating_sub(1);
+        let state = codec::Column::plain(DataType::List(Arc::new(record(&kept, others > 0))));
+        Ok(Self { query, shape, key_schema, kept, plain, frames, tallies, longest, state, others })
+    }
+
+    /// The column of the other records that stand behind a row: the last one.
+    pub(super) fn others_column(&self) -> Option<usize> {
+        (self.others > 0).then(|| Self::place(self.kept.len()))
     }
 
     /// Whether functions go over the records of each frame.
@@ -132,10 +140,11 @@ impl Plan {
 }
 
 /// A record with all its columns, as an element of the list that is stored.
-fn record(kept: &[Kept]) -> Field {
+fn record(kept: &[Kept], has_others: bool) -> Field {
     let identity = IDENTITY.into_iter().map(|(name, data_type)| Field::new(name, data_type, false));
     let kept = kept.iter().enumerate().map(|(at, k)| Field::new(at.to_string(), k.data_type.clone(), true));
-    Field::new("record", DataType::Struct(identity.chain(kept).collect()), false)
+    let others = has_others.then(|| Field::new("others", DataType::Binary, false));
+    Field::new("record", DataType::Struct(identity.chain(kept).chain(others).collect()), false)
 }
 
 /// The columns that are kept, each once.

@@ -14,6 +14,7 @@ use crate::state::StateKey;
 
 mod drive;
 mod naive;
+mod rolled;
 
 use super::drive::{THREADS, stores, workers};
 use drive::{PLAIN, Treatment, run};

@@ -46,7 +46,12 @@ impl Given {
 
 /// Runs the epochs; nothing may be left at the end.
 pub(super) fn run(definition: &Definition, epochs: &Epochs, how: &Treatment<'_>) -> Vec<Output> {
-    let query = query(&definition.sql());
+    run_sql(&definition.sql(), epochs, how)
+}
+
+/// The same of any SQL over the streams.
+pub(super) fn run_sql(sql: &str, epochs: &Epochs, how: &Treatment<'_>) -> Vec<Output> {
+    let query = query(sql);
     let mut next = BTreeMap::new();
     let mut stored: BTreeMap<StateKey, Vec<u8>> = BTreeMap::new();
     let mut stored_at = Micros::MIN;

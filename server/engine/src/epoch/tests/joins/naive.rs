@@ -6,25 +6,31 @@ use super::{Definition, Epochs, Step};
 
 /// A row on its way: the epoch in which it is there, its time, the key, and what the features are made of.
 #[derive(Debug, Clone)]
-struct Row {
-    epoch: usize,
-    time: i64,
+pub(super) struct Row {
+    pub(super) epoch: usize,
+    pub(super) time: i64,
     /// The time of the click, once there is one.
-    other: i64,
-    id: Option<&'static str>,
-    kind: Option<&'static str>,
-    n: Option<i64>,
-    cells: Vec<Option<i64>>,
+    pub(super) other: i64,
+    pub(super) id: Option<&'static str>,
+    pub(super) kind: Option<&'static str>,
+    pub(super) n: Option<i64>,
+    pub(super) cells: Vec<Option<i64>>,
 }
 
 /// What a join makes of all rows that ever come to it, and for each of these whether it was taken.
-struct Naive {
-    rows: Vec<Row>,
+pub(super) struct Naive {
+    pub(super) rows: Vec<Row>,
     taken: [Vec<bool>; 2],
 }
 
 /// `watermarks[e]` is the one before epoch e.
-fn naive(step: Step, hold: i64, left: &[Row], right: &[Row], watermarks: &[i64]) -> (Naive, i64, i64) {
+pub(super) fn naive(
+    step: Step,
+    hold: i64,
+    left: &[Row],
+    right: &[Row],
+    watermarks: &[i64],
+) -> (Naive, i64, i64) {
     let left_reach = hold.max(step.upper).max(0);
     let right_reach = (left_reach - step.lower).max(0);
     let kept = |row: &Row, reach: i64, epoch: usize| row.time + reach >= watermarks[epoch];
@@ -72,25 +78,28 @@ pub(super) struct Expected {
     pub(super) lost: u64,
 }
 
+/// The records of a stream.
+pub(super) fn of_stream(stream: usize, epochs: &Epochs) -> Vec<Row> {
+    let all =
+        epochs.iter().enumerate().flat_map(|(epoch, (events, _))| events.iter().map(move |e| (epoch, e)));
+    all.filter(|(_, e)| e.stream == stream)
+        .map(|(epoch, e)| Row {
+            epoch,
+            time: e.time,
+            other: e.time,
+            id: e.id,
+            kind: e.kind,
+            n: e.n,
+            cells: Vec::new(),
+        })
+        .collect()
+}
+
 pub(super) fn expected(definition: &Definition, epochs: &Epochs) -> Vec<Expected> {
     let mut watermarks = vec![i64::MIN / 2];
     watermarks.extend(epochs.iter().map(|(_, watermark)| *watermark));
-    let of_stream = |stream: usize| -> Vec<Row> {
-        let all =
-            epochs.iter().enumerate().flat_map(|(epoch, (events, _))| events.iter().map(move |e| (epoch, e)));
-        all.filter(|(_, e)| e.stream == stream)
-            .map(|(epoch, e)| Row {
-                epoch,
-                time: e.time,
-                other: e.time,
-                id: e.id,
-                kind: e.kind,
-                n: e.n,
-                cells: Vec::new(),
-            })
-            .collect()
-    };
-    let sources: Vec<Vec<Row>> = (0..2 + usize::from(definition.second.is_some())).map(of_stream).collect();
+    let sources = 0..2 + usize::from(definition.second.is_some());
+    let sources: Vec<Vec<Row>> = sources.map(|stream| of_stream(stream, epochs)).collect();
     let (first, mut hold, right_hold) = naive(definition.first, 0, &sources[0], &sources[1], &watermarks);
     let mut taken = vec![first.taken[0].clone(), first.taken[1].clone()];
     let mut rows = first.rows;
