@@ -272,7 +272,9 @@ impl Plan {
             };
             first.push(*one);
             packed.clear();
-            rest.iter().for_each(|record| record.put(&mut packed));
+            for record in rest {
+                record.put(&mut packed);
+            }
             bytes.append_value(&packed);
         }
         Ok((first, (others > 0).then(|| Arc::new(bytes.finish()) as ArrayRef)))

@@ -51,7 +51,9 @@ impl<'a> Lowering<'a> {
                 None => rest.push(condition),
             }
         }
-        let Some(time) = time else { return Err(Error::unsupported("a lookup without a time", EXAMPLE)) };
+        let Some(time) = time else {
+            return Err(self.not_event_time("FOR SYSTEM_TIME AS OF", "what it names"));
+        };
         check_key(&on, group, &right)?;
         let further = match (conjunction(rest), kind) {
             (None, _) => None,

@@ -45,7 +45,9 @@ pub(super) fn steps() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step, 1..12).prop_map(|steps| {
         let (mut watermark, mut complete, mut commit) = (-20, -20, 0);
         let step = |(mut clicks, mut changes, on, up): (Vec<Click>, Vec<Change>, i64, i64)| {
-            clicks.iter_mut().for_each(|click| click.time += watermark);
+            for click in &mut clicks {
+                click.time += watermark;
+            }
             for change in &mut changes {
                 commit += 1;
                 // What comes now becomes available after all that was said to be there.
