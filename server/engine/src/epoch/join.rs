@@ -260,6 +260,11 @@ impl Join {
         (left.0 + right.0, left.1 + right.1)
     }
 
+    /// Bytes of these rows in memory.
+    pub(super) fn bytes(&self) -> usize {
+        self.left.buffer.bytes() + self.right.buffer.bytes()
+    }
+
     /// The side that has this number in [`crate::state::StateKey::operator`].
     pub(super) fn side(&self, operator: u16) -> Option<Side> {
         [Side::Left, Side::Right].into_iter().find(|side| self.half(*side).operator == operator)

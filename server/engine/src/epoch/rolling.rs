@@ -28,7 +28,7 @@ use super::intake::{by_slice, cast, selection};
 use super::keyed::Keyed;
 use super::lanes::{Cut, Horizon, Lane};
 use super::records::{Rows, Verdicts};
-use super::{CloseCursor, Emission, Error, Output, Reason, RecordId};
+use super::{CloseCursor, Emission, Error, Memory, Output, Reason, RecordId};
 use crate::join::NO_RECORD;
 use crate::key;
 use crate::query::FeatureQuery;
@@ -39,6 +39,9 @@ use crate::time::{Micros, Span};
 
 /// Slices in the time for which a record is kept: so much more is kept than needed, at most.
 const SLICES: i64 = 8;
+
+/// Bytes that a key takes besides its records, about: itself, its places in tables, its timers.
+const KEY: usize = 192;
 
 /// No slice is shorter, so that a batch does not fall into many.
 const SHORTEST_SLICE: Span = Span(1_000_000);
@@ -198,6 +201,12 @@ impl Lane for Rolling {
 
     fn slices(&self) -> Vec<Micros> {
         self.slices.iter().map(|(end, _)| *end).collect()
+    }
+
+    fn memory(&self) -> Memory {
+        let (rows, columns) = self.slices.bytes();
+        let record = size_of::<Entry>() + self.plan.tallies.len() * size_of::<i128>();
+        Memory { bytes: columns + rows * record + self.keys.len() * KEY, evictable: 0 }
     }
 
     fn keys(&self) -> usize {

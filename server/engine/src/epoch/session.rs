@@ -24,11 +24,14 @@ use super::lanes::{Cut, Horizon, Lane};
 use super::plan::Plan;
 use super::records::{Rows, Verdicts};
 use super::windowed::state_error;
-use super::{CloseCursor, Emission, Error, Output, stage};
+use super::{CloseCursor, Emission, Error, Memory, Output, stage};
 use crate::query::FeatureQuery;
 use crate::state::StateRow;
 use crate::time::Micros;
 use crate::window::{Events, Session, Sessions, Stretches};
+
+/// Bytes that a stretch takes beside its slice, about: its key, its place among the stretches of that, its end.
+const LISTED: usize = 128;
 
 /// The operator and its state.
 pub(super) struct Sessionized {
@@ -168,6 +171,11 @@ impl Lane for Sessionized {
 
     fn slices(&self) -> Vec<Micros> {
         self.sessions.slices.keys().copied().collect()
+    }
+
+    fn memory(&self) -> Memory {
+        let stretches: usize = self.sessions.slices.values().map(Stretches::bytes).sum();
+        Memory { bytes: stretches + self.keys() * LISTED, evictable: 0 }
     }
 
     /// Stretches.

@@ -59,7 +59,10 @@ impl Engine {
     /// What the state takes of the memory.
     pub fn memory(&self) -> Memory {
         match &self.operator {
-            Operator::Derived(_, derived) => derived.memory(),
+            Operator::Derived(upstream, derived) => {
+                let own = derived.memory();
+                Memory { bytes: own.bytes + upstream.bytes(), ..own }
+            }
             Operator::Upserting(_) => Memory::default(),
         }
     }

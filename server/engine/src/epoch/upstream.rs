@@ -208,6 +208,11 @@ impl Upstream {
         Ok(())
     }
 
+    /// Bytes of the rows that wait, in memory.
+    pub(super) fn bytes(&self) -> usize {
+        self.root.bytes()
+    }
+
     /// What the state amounts to, together with the windows and keys of the operator: slices of rows that
     /// wait, and these rows.
     pub(super) fn open(&self, (windows, keys): (usize, usize)) -> (usize, usize) {

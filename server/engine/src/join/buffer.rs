@@ -59,6 +59,11 @@ impl Buffer {
         (self.slices.len(), self.slices.iter().map(Slice::len).sum())
     }
 
+    /// Bytes in memory.
+    pub(crate) fn bytes(&self) -> usize {
+        self.slices.iter().map(Slice::bytes).sum()
+    }
+
     /// The end of the slice of a time.
     fn end(&self, time: i64) -> Micros {
         Micros(time).window_start(self.length, Span(0)) + self.length

@@ -73,6 +73,18 @@ impl Slice {
         }
     }
 
+    /// Bytes in memory; what batches share with others counts for each.
+    pub(crate) fn bytes(&self) -> usize {
+        let batches: usize = self.batches.iter().map(RecordBatch::get_array_memory_size).sum();
+        let numbers = [&self.changed, &self.starts, &self.keys, &self.before, &self.order];
+        batches
+            + numbers.into_iter().map(|numbers| numbers.capacity() * size_of::<u32>()).sum::<usize>()
+            + self.times.capacity() * size_of::<i64>()
+            + self.matched.capacity()
+            + self.records.capacity() * size_of::<RecordId>()
+            + self.table.bytes()
+    }
+
     /// Number of rows.
     pub(crate) fn len(&self) -> usize {
         self.times.len()

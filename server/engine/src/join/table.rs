@@ -50,6 +50,15 @@ impl Table {
         self.numbers.find(hash, same).copied()
     }
 
+    /// Bytes in memory.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes.capacity()
+            + self.ends.capacity() * size_of::<usize>()
+            + self.hashes.capacity() * size_of::<u64>()
+            + self.last.capacity() * size_of::<u32>()
+            + self.numbers.capacity() * (size_of::<u32>() + 1)
+    }
+
     /// The key of a number.
     pub(crate) fn key(&self, number: u32) -> &[u8] {
         let number = number as usize;

@@ -119,6 +119,14 @@ impl Slices {
         self.slices.iter_mut()
     }
 
+    /// Number of rows, and bytes of their columns in memory.
+    pub(crate) fn bytes(&self) -> (usize, usize) {
+        let chunks = || self.slices.values().flat_map(|slice| &slice.chunks);
+        let columns = chunks().flat_map(|chunk| &chunk.columns).map(|column| column.get_array_memory_size());
+        let rows = chunks().map(|chunk| chunk.rows).sum();
+        (rows, columns.sum::<usize>() + rows * size_of::<u32>())
+    }
+
     /// Takes the first slice out if it ends before `end`.
     pub(crate) fn pop_before(&mut self, end: Micros) -> Option<(Micros, Slice)> {
         self.slices.first_entry().filter(|first| *first.key() < end).map(|first| first.remove_entry())

@@ -115,6 +115,7 @@ pub(crate) mod tests {
 
     use super::*;
     use crate::key::key_group;
+    use crate::state::StateChange;
 
     /// A store in memory.
     #[derive(Debug, Clone, Default)]
@@ -129,6 +130,21 @@ pub(crate) mod tests {
             let row =
                 |(key, value): (&StateKey, &Vec<u8>)| StateRow { key: key.clone(), value: value.clone() };
             self.0.read().unwrap().iter().map(row).collect()
+        }
+
+        pub(crate) fn apply(&self, changes: &[StateChange]) {
+            self.change(|rows| {
+                for change in changes {
+                    match change {
+                        StateChange::Put(row) => drop(rows.insert(row.key.clone(), row.value.clone())),
+                        StateChange::Delete(key) => drop(rows.remove(key)),
+                        StateChange::DropSlice { operator, slice_end, key_groups } => {
+                            let is_of = |k: &StateKey| (k.operator, k.slice_end) == (*operator, *slice_end);
+                            rows.retain(|k, _| !is_of(k) || !key_groups.contains(k.key_group));
+                        }
+                    }
+                }
+            });
         }
     }
 

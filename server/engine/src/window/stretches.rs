@@ -172,6 +172,18 @@ impl Stretches {
         self.live
     }
 
+    /// Bytes in memory.
+    pub(crate) fn bytes(&self) -> usize {
+        // Two numbers, two times, two flags.
+        let stretch = 2 * size_of::<u32>() + size_of::<Extent>() + 2 * size_of::<bool>();
+        let marks = [&self.changed, &self.touched, &self.behind].into_iter().map(Marks::bytes).sum::<usize>();
+        self.groups.bytes()
+            + self.aggregates.bytes()
+            + self.extents.capacity() * stretch
+            + self.said.capacity() * size_of::<(u32, Said)>()
+            + marks
+    }
+
     /// The numbers of all stretches that are there.
     pub(crate) fn all(&self) -> impl Iterator<Item = u32> {
         (0..self.group.len() as u32).filter(|number| !self.is_gone(*number))

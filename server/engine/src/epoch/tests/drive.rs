@@ -178,6 +178,7 @@ pub(super) fn run(epochs: &Epochs, how: &Treatment<'_>) -> Vec<(Output, Vec<(Rec
 
 /// Lets go of state until no more than so many bytes are in memory.
 pub(super) fn spill(engine: &mut Engine, bytes: usize) {
+    assert!(engine.open().1 == 0 || engine.memory().bytes > 0, "keys take memory");
     let evicts = engine.memory().evictable > 0;
     engine.evict(bytes).unwrap();
     assert!(bytes > 0 || !evicts || engine.open().1 == 0, "groups are left in memory");

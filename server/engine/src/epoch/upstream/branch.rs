@@ -277,6 +277,11 @@ impl Branch {
         sum
     }
 
+    /// Bytes of these rows in memory.
+    pub(super) fn bytes(&self) -> usize {
+        self.joins().into_iter().map(|joined| joined.join.bytes()).sum()
+    }
+
     /// How many rows of joins did not come through since this was last asked.
     pub(super) fn take_lost(&mut self) -> u64 {
         let mut lost = 0;

@@ -4,7 +4,6 @@
 
 mod definitions;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{
@@ -20,8 +19,9 @@ use super::super::plan;
 use super::events;
 use super::run::records;
 use crate::epoch::{Emission, Engine, Input, Output, SourceBatch};
-use crate::state::{StateChange, StateKey, StateRow};
+use crate::state::view::tests::Stored;
 use crate::time::Micros;
+use crate::workers::Workers;
 
 /// What a column holds.
 fn value(column: &ArrayRef, row: usize) -> Value {
@@ -102,16 +102,18 @@ fn batches(events: &[Event], columns: &[usize]) -> Vec<SourceBatch> {
     batches
 }
 
-/// Runs a definition over events, cut where `cuts` says; bit 0 of a cut takes a checkpoint, bit 1 restarts.
+/// Runs a definition over events, cut where `cuts` says; with a checkpoint from 1 on, and then a restart (2), half
+/// of the groups let go of (3), or all of them (4).
 fn run(sql: &str, events: &[Event], cuts: &[(usize, u8)]) -> Vec<RecordBatch> {
     let query = Arc::new(plan(sql, &[super::events()]).unwrap_or_else(|e| panic!("{sql}\n{e:?}")));
     let columns = query.sources[0].columns.clone();
-    let mut saved: BTreeMap<StateKey, StateRow> = BTreeMap::new();
-    let restored = |saved: &BTreeMap<StateKey, StateRow>| {
-        let rows = saved.values().cloned().collect::<Vec<_>>();
-        Engine::restore(query.clone(), Emission::default(), Micros::MIN, rows.into_iter()).unwrap()
+    let saved = Stored::default();
+    let workers = Arc::new(Workers::new(1));
+    let restored = || {
+        let view = Arc::new(saved.clone());
+        Engine::resume(&workers, query.clone(), Emission::default(), Micros::MIN, view).unwrap()
     };
-    let mut engine = restored(&saved);
+    let mut engine = restored();
     let (mut rest, mut rows) = (events, Vec::new());
     let ends = cuts.iter().map(|(length, how)| (*length, *how)).chain([(usize::MAX, 0)]);
     for (length, how) in ends {
@@ -129,23 +131,13 @@ fn run(sql: &str, events: &[Event], cuts: &[(usize, u8)]) -> Vec<RecordBatch> {
             checkpoint,
         };
         let Output { state, rows: emitted, .. } = engine.apply(&input).unwrap();
-        for change in state {
-            match change {
-                StateChange::Put(put) => {
-                    saved.insert(put.key.clone(), put);
-                }
-                StateChange::Delete(key) => {
-                    saved.remove(&key);
-                }
-                StateChange::DropSlice { operator, slice_end, key_groups } => {
-                    let is_of = |k: &StateKey| (k.operator, k.slice_end) == (operator, slice_end);
-                    saved.retain(|k, _| !is_of(k) || !key_groups.contains(k.key_group));
-                }
-            }
-        }
+        saved.apply(&state);
         rows.extend(emitted.into_iter().map(|e| e.features));
-        if checkpoint && how > 1 {
-            engine = restored(&saved);
+        match how {
+            2 => engine = restored(),
+            3 => engine.evict(engine.memory().evictable / 2).unwrap(),
+            4 => engine.evict(0).unwrap(),
+            _ => {}
         }
     }
     rows
@@ -253,7 +245,7 @@ proptest! {
     #[test]
     fn aggregates_are_what_their_definition_says(
         mut events in prop::collection::vec(event(), 1..120),
-        cuts in prop::collection::vec((0_usize..30, 0_u8..3), 0..8),
+        cuts in prop::collection::vec((0_usize..30, 0_u8..5), 0..8),
     ) {
         for (offset, event) in (0..).zip(&mut events) {
             event.offset = offset;
@@ -280,7 +272,8 @@ fn many_events_of_few_keys() {
             ok: Some(i % 2 == 0),
         })
         .collect();
-    let cuts: Vec<(usize, u8)> = (0..200).map(|cut| (cut * 37 % 301, (cut % 40 == 7).into())).collect();
+    let cuts: Vec<(usize, u8)> =
+        (0..200).map(|cut| (cut * 37 % 301, if cut % 40 == 7 { 1 + cut as u8 / 40 } else { 0 })).collect();
     check(&events, &cuts, TUMBLE);
 }
 
