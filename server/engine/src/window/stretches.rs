@@ -174,8 +174,8 @@ impl Stretches {
 
     /// Bytes in memory.
     pub(crate) fn bytes(&self) -> usize {
-        // Two numbers, two times, two flags.
-        let stretch = 2 * size_of::<u32>() + size_of::<Extent>() + 2 * size_of::<bool>();
+        // Three numbers, two times, two flags.
+        let stretch = 3 * size_of::<u32>() + size_of::<Extent>() + 2 * size_of::<bool>();
         let marks = [&self.changed, &self.touched, &self.behind].into_iter().map(Marks::bytes).sum::<usize>();
         self.groups.bytes()
             + self.aggregates.bytes()
