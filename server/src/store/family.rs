@@ -72,7 +72,7 @@ pub(super) fn database_options() -> rocksdb::Options {
     // missing altogether is not.
     o.set_wal_recovery_mode(DBRecoveryMode::TolerateCorruptedTailRecords);
     o.set_track_and_verify_wals_in_manifest(true);
-    // A start after a kill reads as much again before anything is served: about a second for this.
+    // A start after a kill reads as much again before anything is served.
     o.set_max_total_wal_size(128 << 20);
     o.set_max_background_jobs(2);
     o.set_max_open_files(1_000);
