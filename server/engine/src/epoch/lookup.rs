@@ -255,6 +255,11 @@ impl Lookup {
         (slices, rows + self.versions.len())
     }
 
+    /// Bytes of these rows and versions in memory.
+    pub(super) fn bytes(&self) -> usize {
+        self.left.buffer.bytes() + self.versions.bytes()
+    }
+
     /// What changed since the last checkpoint.
     pub(super) fn save(
         &mut self,

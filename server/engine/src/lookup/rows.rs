@@ -27,6 +27,11 @@ impl Rows {
         self.next as usize
     }
 
+    /// Bytes that they take.
+    pub(super) fn bytes(&self) -> usize {
+        self.batches.iter().map(RecordBatch::get_array_memory_size).sum()
+    }
+
     /// Adds rows; the number of the first.
     pub(super) fn append(&mut self, batch: RecordBatch) -> Result<u32, ArrowError> {
         let first = self.next;

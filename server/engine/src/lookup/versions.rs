@@ -57,6 +57,8 @@ pub(crate) struct Versions {
     changed: Vec<u32>,
     /// Rows that somebody wants.
     live: usize,
+    /// Bytes of all keys.
+    key_bytes: usize,
 }
 
 impl Versions {
@@ -72,12 +74,20 @@ impl Versions {
             due: BinaryHeap::new(),
             changed: Vec::new(),
             live: 0,
+            key_bytes: 0,
         }
     }
 
     /// Keys.
     pub(crate) fn len(&self) -> usize {
         self.table.len()
+    }
+
+    /// Bytes that they and their rows take.
+    pub(crate) fn bytes(&self) -> usize {
+        let table = self.table.capacity() * (size_of::<u32>() + 1) + self.keys.capacity() * size_of::<Key>();
+        let due = self.due.capacity() * size_of::<Reverse<(i64, u32)>>();
+        self.rows.bytes() + self.live * size_of::<Step>() + self.key_bytes + table + due
     }
 
     fn find(&self, bytes: &[u8]) -> Option<u32> {
@@ -91,6 +101,7 @@ impl Versions {
             return number;
         }
         let key = Key { bytes: bytes.into(), ..Key::default() };
+        self.key_bytes += bytes.len();
         let number = match self.free.pop() {
             Some(number) => {
                 if let Some(place) = self.keys.get_mut(number as usize) {
@@ -234,6 +245,7 @@ impl Versions {
             let hash = self.hasher.hash_one(&*key.bytes);
             if let Ok(entry) = self.table.find_entry(hash, |other| *other == number) {
                 entry.remove();
+                self.key_bytes -= key.bytes.len();
                 *key = Key::default();
                 self.free.push(number);
             }

@@ -78,7 +78,9 @@ impl Rolling {
         for (number, place) in super::by_number(due.iter().map(|row| row.key)) {
             let Some(row) = due.get(place) else { continue };
             let records = self.keys.records(number);
-            frames.iter_mut().for_each(|frames| frames.set(place, row.at, number, &records));
+            for frames in frames.iter_mut() {
+                frames.set(place, row.at, number, &records);
+            }
             if let Some(bytes) = bytes.get_mut(place) {
                 *bytes = self.keys.bytes(number).to_vec();
             }

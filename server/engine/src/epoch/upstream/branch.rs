@@ -279,7 +279,15 @@ impl Branch {
 
     /// Bytes of these rows in memory.
     pub(super) fn bytes(&self) -> usize {
-        self.joins().into_iter().map(|joined| joined.join.bytes()).sum()
+        let mut bytes = 0;
+        self.for_each(&mut |node| {
+            bytes += match node {
+                Node::Source(_) | Node::Union(_) => 0,
+                Node::Join(joined) => joined.join.bytes(),
+                Node::Lookup(looked_up) => looked_up.lookup.bytes(),
+            };
+        });
+        bytes
     }
 
     /// How many rows of joins did not come through since this was last asked.
