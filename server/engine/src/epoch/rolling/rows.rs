@@ -78,7 +78,7 @@ impl Rolling {
         for (number, place) in super::by_number(due.iter().map(|row| row.key)) {
             let Some(row) = due.get(place) else { continue };
             let records = self.keys.records(number);
-            for frames in frames.iter_mut() {
+            for frames in &mut frames {
                 frames.set(place, row.at, number, &records);
             }
             if let Some(bytes) = bytes.get_mut(place) {
