@@ -22,7 +22,7 @@ mod rolling;
 mod sessions;
 mod windows;
 
-use drive::{PLAIN, Treatment, run, stores};
+use drive::{PLAIN, THREADS, Treatment, run, stores, workers};
 
 const SECOND: i64 = 1_000_000;
 const SIZE: i64 = 10 * SECOND;
@@ -393,18 +393,20 @@ fn state_that_is_not_of_this_query_is_refused() {
         },
         value,
     };
-    let restore =
-        |row| Engine::restore(query(TUMBLE), Emission::default(), Micros::MIN, std::iter::once(row));
-    assert!(matches!(restore(row(0, vec![9])), Err(Error::State { .. })));
-    assert!(matches!(restore(row(0, vec![1, 1])), Err(Error::State { .. })));
-    assert!(matches!(restore(row(7, vec![1])), Err(Error::State { .. })));
+    for workers in THREADS.map(workers) {
+        let restore = |row| {
+            let rows = std::iter::once(row);
+            Engine::restore_on(workers, query(TUMBLE), Emission::default(), Micros::MIN, rows)
+        };
+        assert!(matches!(restore(row(0, vec![9])), Err(Error::State { .. })));
+        assert!(matches!(restore(row(0, vec![1, 1])), Err(Error::State { .. })));
+        assert!(matches!(restore(row(7, vec![1])), Err(Error::State { .. })));
+    }
 }
 
 #[test]
 fn batches_with_other_columns_are_refused() {
     let query = query(TUMBLE);
-    let mut engine =
-        Engine::restore(query.clone(), Emission::default(), Micros::MIN, std::iter::empty()).unwrap();
     let rows = rows(&query, &[]).project(&[0]).unwrap();
     let batch = |source| SourceBatch { source, partition: 0, offsets: vec![], rows: rows.clone() };
     for batch in [batch(0), batch(1)] {
@@ -418,6 +420,11 @@ fn batches_with_other_columns_are_refused() {
             max_rows: 1,
             checkpoint: true,
         };
-        assert!(matches!(engine.apply(&input), Err(Error::Contract(_))));
+        for workers in THREADS.map(workers) {
+            let nothing = std::iter::empty();
+            let engine =
+                Engine::restore_on(workers, query.clone(), Emission::default(), Micros::MIN, nothing);
+            assert!(matches!(engine.unwrap().apply(&input), Err(Error::Contract(_))));
+        }
     }
 }
