@@ -43,9 +43,7 @@ def test_the_number_of_threads_changes_nothing(make_server):
     """Groups that begin with one thread and with three, and go on with two after a kill."""
     server = make_server(threads(1))
     fs = server.store(retries=60, timeout=20)
-    stream = fs.get_or_create_stream(
-        "events", EVENT, event_time="ts", watermark_delay=300, time="historical"
-    )
+    stream = fs.get_or_create_stream("events", EVENT, event_time="ts", watermark_delay=300, time="historical")
     rows = generate(60_000, users=2_500, minutes=30, disorder=300, seed=41).rows
     frames = encode(stream.schema_id, EVENT, rows)
 
