@@ -1,6 +1,6 @@
 //! Rolling features: a row for each key and event time, over the records before it.
 //!
-//! A row's way: event time → key (null: rejected) → late? → what is kept of it ([`plan`]) → its
+//! A row's way: event time → key (null: rejected) → late? → what is kept of it ([`incoming`]) → its
 //! slice and its key. Which rows come out is decided in [`due`], what is in them in [`rows`] and [`frames`].
 //!
 //! With W the watermark of the previous epoch, a record at `t` is late if and only if `t + 1 µs + allowed lateness <= W`, as it would be for a window that ends right after `t`;
@@ -9,6 +9,7 @@
 mod checkpoint;
 mod due;
 mod frames;
+mod incoming;
 mod plan;
 mod rows;
 mod tally;
@@ -16,20 +17,18 @@ mod tally;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BinaryBuilder, UInt32Array};
-use arrow::datatypes::{DataType, Int64Type, TimestampMicrosecondType, UInt32Type};
+use arrow::array::{ArrayRef, AsArray, UInt32Array};
+use arrow::datatypes::{DataType, Int64Type, UInt32Type};
 use datafusion::physical_expr::PhysicalExpr;
 
 use self::due::Due;
 use self::plan::Plan;
 use self::tally::Tally;
-use super::evaluate::column;
-use super::intake::{by_slice, cast, selection};
+use super::intake::by_slice;
 use super::keyed::Keyed;
 use super::lanes::{Cut, Horizon, Lane};
 use super::records::{Rows, Verdicts};
-use super::{CloseCursor, Emission, Error, Memory, Output, Reason, RecordId};
-use crate::join::NO_RECORD;
+use super::{CloseCursor, Emission, Error, Memory, Output};
 use crate::key;
 use crate::query::FeatureQuery;
 use crate::rolling::{Entry, Keys, Marks, Slices, Timers, Totals, identity_columns};
@@ -211,104 +210,6 @@ impl Lane for Rolling {
 
     fn keys(&self) -> usize {
         self.keys.len()
-    }
-}
-
-impl Plan {
-    /// The event time of each row goes where others have the start of its window.
-    fn date(&self, rows: &mut Rows, verdicts: &mut Verdicts<'_>) -> Result<(), Error> {
-        let time = self.shape.time.column;
-        let Some(times) = rows.batch.columns().get(time).cloned() else {
-            return Err(Error::Contract(format!("there is no time column {time}")));
-        };
-        let Some(times) = times.as_primitive_opt::<TimestampMicrosecondType>() else {
-            return Err(Error::Contract(format!("event times of type {}", times.data_type())));
-        };
-        if times.null_count() > 0 {
-            rows.remove(
-                |row| times.is_null(row),
-                |at| verdicts.reject(at, Reason::NoEventTime, "the event time is null".into()),
-            )?;
-            return self.date(rows, verdicts);
-        }
-        rows.starts = times.values().to_vec();
-        Ok(())
-    }
-
-    /// Null keys, then lateness.
-    fn judge(&self, horizon: Horizon, rows: &mut Rows, verdicts: &mut Verdicts<'_>) -> Result<(), Error> {
-        let keys = rows.evaluate(verdicts, &|batch| {
-            let keys = self.shape.keys.iter().zip(self.key_schema.fields());
-            keys.map(|((key, _), field)| cast(&column(key.as_ref(), batch)?, field.data_type())).collect()
-        })?;
-        let Some(keys) = keys else { return Ok(()) };
-        rows.keys = keys;
-        for (index, field) in self.key_schema.fields().iter().enumerate() {
-            let nulls = rows.keys.get(index).and_then(|k| k.logical_nulls());
-            if let Some(nulls) = nulls.filter(|n| n.null_count() > 0) {
-                let detail = format!("'{}' is part of the primary key and is null", field.name());
-                rows.remove(
-                    |row| nulls.is_null(row),
-                    |at| verdicts.reject(at, Reason::NullKey, detail.clone()),
-                )?;
-            }
-        }
-        let late = |time: i64| Micros(time).next() + horizon.allowed_lateness <= horizon.watermark;
-        // Where the earliest is not late, none is.
-        if rows.starts.iter().min().is_some_and(|time| late(*time)) {
-            let times = rows.starts.clone();
-            rows.remove(|row| times.get(row).is_some_and(|time| late(*time)), |at| verdicts.late(at))?;
-        }
-        Ok(())
-    }
-
-    /// The first record that each row is made of, and the others where there are several.
-    fn identities(
-        &self,
-        rows: &Rows,
-        verdicts: &Verdicts<'_>,
-    ) -> Result<(Vec<RecordId>, Option<ArrayRef>), Error> {
-        let others = self.others;
-        let mut first = Vec::with_capacity(rows.len());
-        let mut bytes = BinaryBuilder::with_capacity(rows.len(), rows.len() * others * RecordId::BYTES);
-        let (mut records, mut packed) = (Vec::new(), Vec::new());
-        for row in 0..rows.len() {
-            records.clear();
-            verdicts.records(rows.origin(row), &mut records);
-            records.resize(others + 1, NO_RECORD);
-            let Some((one, rest)) = records.split_first().filter(|(one, _)| **one != NO_RECORD) else {
-                return Err(Error::Contract("a row is made of no record".into()));
-            };
-            first.push(*one);
-            packed.clear();
-            for record in rest {
-                record.put(&mut packed);
-            }
-            bytes.append_value(&packed);
-        }
-        Ok((first, (others > 0).then(|| Arc::new(bytes.finish()) as ArrayRef)))
-    }
-
-    /// What is kept of each row.
-    fn columns(&self, rows: &mut Rows, verdicts: &mut Verdicts<'_>) -> Result<Option<Vec<ArrayRef>>, Error> {
-        rows.evaluate(verdicts, &|batch| {
-            let mut columns: Vec<ArrayRef> = Vec::with_capacity(self.kept.len());
-            for kept in &self.kept {
-                let filter = kept.filter.and_then(|f| columns.get(f)).and_then(|f| f.as_boolean_opt());
-                let value = match (column(kept.expr.as_ref(), batch), filter) {
-                    (Err(_), Some(filter)) => {
-                        kept.expr.evaluate_selection(batch, filter)?.into_array(batch.num_rows())?
-                    }
-                    (value, _) => value?,
-                };
-                columns.push(if kept.is_filter {
-                    Arc::new(selection(&value)?)
-                } else {
-                    cast(&value, &kept.data_type)?
-                });
-            }
-            Ok(columns)
-        })
     }
 }
 

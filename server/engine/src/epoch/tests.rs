@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use arrow::array::{
     Array, ArrayRef, AsArray, DictionaryArray, Float64Array, Int64Array, StringArray,
@@ -18,11 +18,13 @@ use crate::state::StateKey;
 mod drive;
 mod joins;
 mod lookups;
+mod naive;
 mod rolling;
 mod sessions;
 mod windows;
 
 use drive::{PLAIN, THREADS, Treatment, run, stores, workers};
+use naive::Naive;
 
 const SECOND: i64 = 1_000_000;
 const SIZE: i64 = 10 * SECOND;
@@ -120,52 +122,6 @@ fn rows(query: &FeatureQuery, events: &[&Event]) -> RecordBatch {
         Arc::new(events.iter().map(|e| e.note).collect::<StringArray>()),
     ];
     RecordBatch::try_new(schema(), columns).unwrap().project(&query.sources[0].columns).unwrap()
-}
-
-/// What a row should be: recomputed one event at a time.
-#[derive(Debug, Default, PartialEq)]
-struct Naive {
-    n: i64,
-    positive: i64,
-    clicks: Option<i64>,
-    total: Option<f64>,
-    prices: Vec<f64>,
-    notes: BTreeSet<&'static str>,
-}
-
-impl Naive {
-    fn add(&mut self, event: &Event) {
-        self.n += 1;
-        if let Some(clicks) = event.clicks {
-            self.clicks = Some(self.clicks.unwrap_or(0) + clicks);
-        }
-        if let Some(price) = event.price {
-            self.positive += i64::from(price > 0.0);
-            self.total = Some(self.total.unwrap_or(0.0) + price);
-            self.prices.push(price);
-        }
-        self.notes.extend(event.note);
-    }
-
-    /// In the columns of the query, as text: floats by their bits, −0.0 and 0.0 as one.
-    fn row(&self) -> Vec<String> {
-        let bits = |v: Option<f64>| v.map_or("null".into(), |v| format!("{:x}", (v + 0.0).to_bits()));
-        let text = |v: Option<&&'static str>| v.map_or("null".to_owned(), |v| (*v).to_owned());
-        let least = self.prices.iter().copied().reduce(f64::min);
-        let distinct: BTreeSet<u64> = self.prices.iter().map(|p| (p + 0.0).to_bits()).collect();
-        vec![
-            self.n.to_string(),
-            self.positive.to_string(),
-            self.clicks.map_or("null".into(), |c| c.to_string()),
-            bits(self.total),
-            bits(self.total.map(|t| t / self.prices.len() as f64)),
-            bits(least),
-            text(self.notes.first()),
-            text(self.notes.last()),
-            self.notes.len().to_string(),
-            distinct.len().to_string(),
-        ]
-    }
 }
 
 fn cell(column: &ArrayRef, row: usize) -> String {
