@@ -7,7 +7,7 @@
 //! decode    bytes → Arrow rows, or dead letters          (schemas: writers; judge: event times; tombstones)
 //! intake    the next epoch, gathered from the sources    (gather: what it holds; cut: when it ends)
 //! commits   engine → one commit → what others see        (step; watermarks, accounting, journal, status)
-//! runner    the loop: reads ahead while it commits       (control: orders; memory: what state takes)
+//! runner    the loops: one reads ahead, one commits      (control: orders; memory: what state takes)
 //! ```
 //!
 //! [`open`] builds all this from what the last commit left in the store, so a start after `kill -9` is
