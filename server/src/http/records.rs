@@ -1,6 +1,7 @@
 //! `/api/v1/streams/{stream}/records`: appending events, and looking at raw ones.
 
 mod body;
+mod readable;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -11,8 +12,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, header};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use millpond_engine::avro::{self, Decoder, JsonDecoder, ReaderSchema, Resolution};
-use millpond_engine::json;
+use readable::Readable;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
@@ -22,11 +22,10 @@ use super::Error;
 use super::error::ErrorBody;
 use super::extract::{self, Body, Json, Path, Query};
 use crate::app::{App, written_by_others};
-use crate::catalog::{Format, StreamEntry};
+use crate::catalog::StreamEntry;
 use crate::log::position::Position;
 use crate::log::writer::{Batch, Writer};
-use crate::log::{Budget, Kind, Records};
-use crate::pipeline::json_body;
+use crate::log::{Budget, Kind, RecordRef, Records};
 
 /// Confluent-framed Avro: a big-endian u32 length before each frame, `0xFFFFFFFF` for a null value.
 pub const FRAMES: &str = "application/vnd.millpond.avro";
@@ -240,51 +239,27 @@ pub async fn raw(
             }
             reader.wait(STEP);
         }
-        let shown = records.records.iter().map(|r| show(&app, &entry, &records, r));
+        let mut readable = Readable::new(&app, &entry);
+        let shown = records.records.iter().map(|r| show(&mut readable, &records, r));
         Ok(Json(RawRecords { records: shown.collect() }))
     };
     tokio::task::spawn_blocking(read).await.map_err(|e| Error::Internal(e.to_string()))?
 }
 
-fn show(app: &App, entry: &StreamEntry, records: &Records, record: &crate::log::RecordRef) -> RawRecord {
-    let (reader, format) = (&entry.reader, entry.def.format);
-    let value = records.value(record);
+fn show(readable: &mut Readable<'_>, records: &Records, record: &RecordRef) -> RawRecord {
     let (kind, heartbeat) = match record.kind {
         Kind::Event => ("event", None),
         Kind::Tombstone => ("tombstone", None),
         Kind::Heartbeat(time) => ("heartbeat", time.map(|t| t.0)),
     };
-    let event = record.kind == Kind::Event;
+    let value = (record.kind == Kind::Event).then(|| records.value(record));
     RawRecord {
         partition: record.partition,
         offset: record.offset,
         kind,
         heartbeat,
         key: records.key(record).map(|k| STANDARD.encode(k)),
-        value: event.then(|| STANDARD.encode(value)),
-        row: match format {
-            _ if !event => None,
-            Format::Avro => decode(app, reader, value),
-            Format::Json => decode_json(reader, value),
-            Format::Changes => None,
-        },
+        value: value.map(|value| STANDARD.encode(value)),
+        row: value.and_then(|value| readable.row(value)),
     }
-}
-
-/// The row as the stream's schema reads it; looking at a record must not fail because it is broken.
-fn decode(app: &App, reader: &ReaderSchema, value: &[u8]) -> Option<Value> {
-    let (id, body) = avro::parse_frame(value).ok()?;
-    let writer = app.registry.schema(id).ok()?;
-    let columns: Vec<usize> = (0..reader.arrow().fields().len()).collect();
-    let resolution = Resolution::compile(&writer, reader, &columns).ok()?;
-    let mut decoder = Decoder::new(reader, &columns);
-    decoder.push(&resolution, body).ok()?;
-    Some(Value::Object(json::rows(&decoder.finish()).pop()?))
-}
-
-fn decode_json(reader: &ReaderSchema, value: &[u8]) -> Option<Value> {
-    let columns: Vec<usize> = (0..reader.arrow().fields().len()).collect();
-    let mut decoder = JsonDecoder::new(reader, &columns);
-    decoder.push(json_body(value)).ok()?;
-    Some(Value::Object(json::rows(&decoder.finish()).pop()?))
 }

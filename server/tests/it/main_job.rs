@@ -6,6 +6,8 @@ use arrow::array::{ArrayRef, AsArray, RecordBatch, StringArray, TimestampMicrose
 use arrow::datatypes::{Float64Type, Int64Type};
 use arrow::ipc::reader::StreamReader;
 use arrow::ipc::writer::StreamWriter;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
 use crate::harness::{ARROW, CTR, Server, event};
@@ -180,9 +182,13 @@ async fn labels_get_what_was_served_then() {
 async fn every_record_is_accounted_for() {
     let server = replayed().await;
     let frames = [("content-type", "application/vnd.millpond.avro")];
-    let junk = [&3_u32.to_be_bytes()[..], b"abc", &u32::MAX.to_be_bytes()[..]].concat();
+    let first = server.get("/api/v1/streams/events/records?limit=1").await.ok();
+    let first = STANDARD.decode(first["records"][0]["value"].as_str().unwrap()).unwrap();
+    let cut = &first[..first.len() - 1];
+    let (null, length) = (u32::MAX.to_be_bytes(), |frame: &[u8]| (frame.len() as u32).to_be_bytes());
+    let junk = [&length(b"abc")[..], b"abc", &null, &length(cut), cut].concat();
     let appended = server.request("POST", "/api/v1/streams/events/records", &frames, junk).await.ok();
-    assert_eq!(appended["appended"], 2);
+    assert_eq!(appended["appended"], 3);
     let late = server.append(json!([event("u9", 1, 1, "2024-05-01T12:00:00Z")])).await;
     server.post("/api/v1/streams/events/heartbeat", json!({"time": "2024-05-01T13:00:00Z"})).await.ok();
     server.post(&format!("/api/v1/feature-groups/ctr/1/wait?position={late}"), json!({})).await.ok();
@@ -195,17 +201,17 @@ async fn every_record_is_accounted_for() {
         .map(|n| &account[*n])
         .collect();
     // A tombstone without a key is a dead letter, as the frame that is none.
-    assert_eq!(counts, [&json!(10), &json!(6), &json!(1), &json!(2), &json!(0), &json!(1)], "{account}");
+    assert_eq!(counts, [&json!(11), &json!(6), &json!(1), &json!(3), &json!(0), &json!(1)], "{account}");
     assert_eq!(account["balanced"], true);
     let dead = server.get("/api/v1/streams/events/quarantine").await.ok();
-    assert_eq!(dead["by_reason"], json!({"bad_frame": 1, "tombstone_without_key": 1}));
+    assert_eq!(dead["by_reason"], json!({"bad_body": 1, "bad_frame": 1, "tombstone_without_key": 1}));
     assert_eq!((&dead["records"][0]["offset"], &dead["records"][0]["value"]), (&json!(6), &json!("YWJj")));
     let page = server.get("/api/v1/streams/events/quarantine?limit=1").await.ok();
     let next = page["next"].as_str().unwrap();
     let rest = server.get(&format!("/api/v1/streams/events/quarantine?after={next}")).await.ok();
-    assert_eq!(rest["records"], json!([dead["records"][1]]));
+    assert_eq!(rest["records"], json!([dead["records"][1], dead["records"][2]]));
     let late = server.get("/api/v1/feature-groups/ctr/1/late").await.ok();
-    assert_eq!((&late["records"][0]["offset"], &late["records"][0]["stream"]), (&json!(8), &json!("events")));
+    assert_eq!((&late["records"][0]["offset"], &late["records"][0]["stream"]), (&json!(9), &json!("events")));
     let epochs = server.get("/api/v1/feature-groups/ctr/1/epochs").await.ok();
     let read: u64 = epochs["epochs"]
         .as_array()
@@ -213,22 +219,21 @@ async fn every_record_is_accounted_for() {
         .iter()
         .map(|e| e["ranges"][0]["count"].as_u64().unwrap_or(0))
         .sum();
-    assert_eq!(read, 10, "the journal's ranges hold every record");
-    let raw = server.get("/api/v1/streams/events/records?limit=1").await.ok();
-    assert_eq!(
-        raw["records"][0]["row"],
-        event("u1", 1, 10, "2024-05-01T12:00:00Z"),
-        "decoded as it was written"
-    );
+    assert_eq!(read, 11, "the journal's ranges hold every record");
+    let raw = server.get("/api/v1/streams/events/records").await.ok();
+    let rows: Vec<&Value> = raw["records"].as_array().unwrap().iter().map(|r| &r["row"]).collect();
+    assert_eq!(*rows[0], event("u1", 1, 10, "2024-05-01T12:00:00Z"), "decoded as it was written");
+    assert!(rows[6..9].iter().all(|row| row.is_null()), "no row is in the three bad ones: {raw}");
+    assert_eq!(*rows[9], event("u9", 1, 1, "2024-05-01T12:00:00Z"), "what comes after them is read");
 
     let metrics = String::from_utf8(server.get("/metrics").await.body.to_vec()).unwrap();
     for line in [
-        r#"stream_events_processed_total{feature_group="ctr_1",stream="events"} 10"#,
+        r#"stream_events_processed_total{feature_group="ctr_1",stream="events"} 11"#,
         r#"stream_records_total{feature_group="ctr_1",outcome="applied",stream="events"} 6"#,
         r#"stream_records_total{feature_group="ctr_1",outcome="late",stream="events"} 1"#,
         r#"stream_features_computed_total{feature_group="ctr_1"} 5"#,
         r#"online_writes_total{feature_group="ctr_1"} 5"#,
-        r#"quarantine_records{feature_group="ctr_1",stream="events"} 2"#,
+        r#"quarantine_records{feature_group="ctr_1",stream="events"} 3"#,
         r#"stream_lag_records{feature_group="ctr_1",stream="events"} 0"#,
     ] {
         assert!(metrics.lines().any(|l| l == line), "{line} is not in\n{metrics}");
