@@ -12,7 +12,7 @@ use super::windowed::{Windowed, state_error, stored};
 use super::{CloseCursor, Error, Output};
 use crate::state::OWED;
 use crate::time::Micros;
-use crate::window::{Ordered, Pane};
+use crate::window::{Ordered, Pane, Shared};
 
 pub(super) use super::emit::{Kind, Rows};
 
@@ -113,7 +113,7 @@ impl Windowed {
                 }),
                 Some(_) => {
                     let owed = self.owed.0.get(&window_end).map_or(0, BTreeMap::len);
-                    owed + self.moving(window_end).map(|pane| pane.groups.len()).sum::<usize>()
+                    owed + self.moving(window_end).map(|(_, pane)| pane.groups.len()).sum::<usize>()
                 }
             };
             due = due.saturating_add(of_window);
@@ -143,9 +143,10 @@ impl Windowed {
         limit: usize,
     ) -> Result<Vec<Vec<u8>>, Error> {
         if self.shared.is_some() {
-            let all = self.take_closing(window_end);
-            let due = between(&all, |own, key| own.as_slice().cmp(key), after, None);
-            let due = due.iter().take(limit).cloned().collect();
+            let all = self.take_closing(window_end)?;
+            let Some(shared) = &self.shared else { return Ok(Vec::new()) };
+            let due = between(&all, |own, key| shared.directory.key(*own).cmp(key), after, None);
+            let due = due.iter().take(limit).map(|key| shared.directory.key(*key).to_vec()).collect();
             self.closing.insert(window_end, all);
             return Ok(due);
         }
@@ -181,12 +182,19 @@ impl Windowed {
         to: Option<&[u8]>,
     ) -> Result<(Vec<Vec<u8>>, Vec<ArrayRef>), Error> {
         if self.shared.is_some() {
-            let all = self.take_closing(window_end);
-            let keys = between(&all, |own, key| own.as_slice().cmp(key), after, to).to_vec();
+            let all = self.take_closing(window_end)?;
+            let Some(shared) = &self.shared else { return Ok((Vec::new(), Vec::new())) };
+            let due = between(&all, |own, key| shared.directory.key(*own).cmp(key), after, to);
+            let keys: Vec<Vec<u8>> = due.iter().map(|key| shared.directory.key(*key).to_vec()).collect();
+            let states = if due.is_empty() {
+                Vec::new()
+            } else {
+                let parts = &mut self.plan.parts(&mut self.panes);
+                shared.window(window_end, due, parts).map_err(|e| state_error(window_end, &e))?
+            };
             if to.is_some() {
                 self.closing.insert(window_end, all);
             }
-            let states = if keys.is_empty() { Vec::new() } else { self.states(window_end, &keys)? };
             return Ok((keys, states));
         }
         let recalled = match self.recalled.remove(&window_end) {
@@ -208,34 +216,46 @@ impl Windowed {
         Ok((keys, states.collect::<Result<_, _>>()?))
     }
 
-    /// All keys that get a row when a window closes, where windows share slices.
-    fn take_closing(&mut self, window_end: Micros) -> Vec<Vec<u8>> {
-        self.closing.remove(&window_end).unwrap_or_else(|| self.shared_due(window_end))
+    /// All keys that get a row when a window closes, in order, where windows share slices.
+    fn take_closing(&mut self, window_end: Micros) -> Result<Vec<u32>, Error> {
+        match self.closing.remove(&window_end) {
+            Some(keys) => Ok(keys),
+            None => self.shared_due(window_end),
+        }
     }
 
     /// All keys that get a row when a window closes, in order: their slices in the window are others than
     /// in the window before, or late records changed them.
-    fn shared_due(&self, window_end: Micros) -> Vec<Vec<u8>> {
-        let mut keys: Vec<&[u8]> = Vec::new();
-        for pane in self.moving(window_end) {
-            keys.extend((0..pane.groups.len() as u32).map(|g| pane.groups.key(g)));
-        }
-        keys.extend(self.owed.0.get(&window_end).into_iter().flatten().map(|(key, _)| key.as_slice()));
-        keys.sort_unstable();
-        keys.dedup();
-        keys.into_iter().map(<[u8]>::to_vec).collect()
+    fn shared_due(&mut self, window_end: Micros) -> Result<Vec<u32>, Error> {
+        let moving: Vec<Micros> = self.moving(window_end).map(|(end, _)| end).collect();
+        let order = |end: &Micros| self.panes.get_mut(end).map(|pane| pane.groups.order());
+        let orders: Vec<_> = moving.iter().map(order).collect();
+        let Some(shared) = &self.shared else { return Ok(Vec::new()) };
+        let slices = moving.iter().zip(orders);
+        let slices = slices.filter_map(|(end, order)| {
+            self.panes.get(end).zip(order).map(|(p, order)| (*end, order, &p.groups))
+        });
+        let owed = self.owed.0.get(&window_end).into_iter().flatten();
+        let owed = owed.map(|(key, _)| known(shared, key)).collect::<Result<Vec<_>, _>>()?;
+        Ok(shared.directory.in_order(&slices.collect::<Vec<_>>(), &owed))
     }
 
     /// The slices that are in a window and not in the one before, or the other way round.
-    fn moving(&self, window_end: Micros) -> impl Iterator<Item = &Pane> {
+    fn moving(&self, window_end: Micros) -> impl Iterator<Item = (Micros, &Pane)> {
         let layout = self.plan.layout;
         let before = layout.before(window_end);
         let entering = self.panes.range((Bound::Excluded(before), Bound::Included(window_end)));
         let leaves = layout.leaves(window_end).is_some();
         let (from, to) = (layout.start(before), layout.start(window_end));
         let leaving = self.panes.range((Bound::Excluded(from), Bound::Included(to))).filter(move |_| leaves);
-        entering.chain(leaving).map(|(_, pane)| pane)
+        entering.chain(leaving).map(|(end, pane)| (*end, pane))
     }
+}
+
+/// The number of a key that is in a slice.
+pub(super) fn known(shared: &Shared, key: &[u8]) -> Result<u32, Error> {
+    let missing = || Error::Contract("a key that has a row to come is in no slice".into());
+    shared.directory.find(key).ok_or_else(missing)
 }
 
 /// Of things in the order of their keys those after one key and up to another.

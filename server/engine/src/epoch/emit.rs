@@ -100,7 +100,7 @@ impl Windowed {
         let is_out = |key: &[u8]| match (&self.shared, kind) {
             (_, Kind::Revision | Kind::Update) => true,
             (_, Kind::Close) if self.emission.on_update => true,
-            (Some(shared), Kind::Close) => shared.directory.within(key, start, window_end).is_empty(),
+            (Some(shared), Kind::Close) => shared.directory.found_within(key, start, window_end).is_empty(),
             (None, Kind::Close) => false,
         };
         let bounds = Bounds::One(start, window_end);

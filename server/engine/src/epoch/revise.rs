@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use arrow::array::{ArrayRef, BooleanArray, UInt32Array};
 use datafusion::error::DataFusionError;
 
-use super::close::{Kind, Rows};
+use super::close::{Kind, Rows, known};
 use super::windowed::{Windowed, state_error};
 use super::{Error, Output};
 use crate::time::Micros;
@@ -101,16 +101,17 @@ impl Windowed {
         let Some(shared) = &self.shared else { return true };
         let layout = self.plan.layout;
         let before = layout.before(window_end);
-        let enters = !shared.directory.within(key, before, window_end).is_empty();
+        let enters = !shared.directory.found_within(key, before, window_end).is_empty();
         let (gone_from, gone_to) = (layout.start(before), layout.start(window_end));
         enters
             || layout.leaves(window_end).is_some()
-                && !shared.directory.within(key, gone_from, gone_to).is_empty()
+                && !shared.directory.found_within(key, gone_from, gone_to).is_empty()
     }
 
     /// Whether the key came into the slice in this epoch.
     fn is_new(&self, slice_end: Micros, key: &[u8]) -> bool {
-        let held = self.shared.as_ref().map(|s| s.directory.within(key, just_before(slice_end), slice_end));
+        let before = just_before(slice_end);
+        let held = self.shared.as_ref().map(|s| s.directory.found_within(key, before, slice_end));
         let group = held.and_then(<[_]>::first).map(|h| h.group);
         let touch = self.touched.0.get(&slice_end);
         touch.zip(group).is_some_and(|(touch, group)| group >= touch.new_from)
@@ -120,8 +121,9 @@ impl Windowed {
     pub(super) fn states(&mut self, window_end: Micros, keys: &[Vec<u8>]) -> Result<Vec<ArrayRef>, Error> {
         let failed = |e: &dyn std::error::Error| state_error(window_end, e);
         if let Some(shared) = &self.shared {
+            let keys = keys.iter().map(|key| known(shared, key)).collect::<Result<Vec<_>, _>>()?;
             let parts = &mut self.plan.parts(&mut self.panes);
-            return shared.window(window_end, keys, parts).map_err(|e| failed(&e));
+            return shared.window(window_end, &keys, parts).map_err(|e| failed(&e));
         }
         let Some(pane) = self.panes.get_mut(&window_end) else {
             return Err(Error::Contract(format!("the window that ends at {window_end} is gone")));
@@ -197,7 +199,7 @@ impl Windowed {
             }
             let pane = first.remove();
             if let Some(shared) = &mut self.shared {
-                shared.forget(slice_end, &pane);
+                shared.forget(slice_end);
             }
             if pane.durable {
                 self.dropped.insert((crate::state::AGGREGATE, slice_end));

@@ -14,7 +14,7 @@ use super::{Emission, Engine, Error, Operator};
 use crate::query::{FeatureQuery, Shape, Window};
 use crate::state::{self, AGGREGATE, KeyGroups, StateKey, StateView};
 use crate::time::Micros;
-use crate::window::{Layout, Pane};
+use crate::window::{Layout, Pane, Shared};
 use crate::workers::Workers;
 
 /// What the state of an engine takes of the memory, in bytes and about.
@@ -109,7 +109,7 @@ impl Windowed {
 
     pub(super) fn taken(&self) -> Memory {
         let panes = self.panes.values().map(Pane::bytes).sum();
-        let shared = self.shared.as_ref().map_or(0, |shared| shared.bytes(&self.panes));
+        let shared = self.shared.as_ref().map_or(0, Shared::bytes);
         Memory { bytes: panes + shared, evictable: if self.view.is_some() { panes } else { 0 } }
     }
 

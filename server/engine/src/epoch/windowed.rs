@@ -34,8 +34,8 @@ pub(super) struct Windowed {
     pub(super) closed: Option<Micros>,
     /// Where the previous epoch left a large close.
     pub(super) left: Option<CloseCursor>,
-    /// Keys of windows that are being closed, in order, where it takes time to find them.
-    pub(super) closing: BTreeMap<Micros, Vec<Vec<u8>>>,
+    /// Keys of windows that are being closed, in order, by their numbers in the directory.
+    pub(super) closing: BTreeMap<Micros, Vec<u32>>,
     /// Keys that get a row when a window closes, besides those that its slices name.
     pub(super) owed: Owed,
     /// What this epoch's records touched.
@@ -200,9 +200,7 @@ impl Windowed {
         pane.update(&self.plan.functions, keys, arguments, rows, stored)
             .map_err(|e| state_error(slice_end, &e))?;
         if let Some(shared) = &mut self.shared {
-            for group in known..pane.groups.len() as u32 {
-                shared.directory.insert(pane.groups.key(group), slice_end, group);
-            }
+            shared.directory.insert(slice_end, &pane.groups);
         }
         let is_closed = self.closed.is_some_and(|closed| self.plan.layout.first_end(slice_end) <= closed);
         if is_closed || self.emission.on_update {

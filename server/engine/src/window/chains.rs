@@ -1,4 +1,4 @@
-//! The stretches of each key.
+//! What each key has in the slices of the time line.
 
 use std::hash::BuildHasher;
 
@@ -6,6 +6,12 @@ use foldhash::fast::FixedState;
 use hashbrown::HashTable;
 
 use crate::time::Micros;
+
+/// What a key has in one slice.
+pub(crate) trait Linked: Copy {
+    /// The end of the slice.
+    fn slice_end(&self) -> Micros;
+}
 
 /// One stretch of a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,40 +21,56 @@ pub(crate) struct Link {
     pub(crate) number: u32,
 }
 
+impl Linked for Link {
+    fn slice_end(&self) -> Micros {
+        self.slice_end
+    }
+}
+
 /// What is known of one key.
-#[derive(Debug, Default)]
-struct Chain {
+#[derive(Debug)]
+struct Chain<L> {
     /// Encoded.
     key: Box<[u8]>,
     hash: u64,
     /// Ascending.
-    links: Vec<Link>,
+    links: Vec<L>,
 }
 
-/// Keys by number, each with its stretches in the order of time. A key is looked up once for each stretch, when
-/// that begins; from there on its number does. A number is free for another key once its key has no stretches
-/// any more: nothing that leaves the engine depends on numbers or on the order of the table.
-#[derive(Default)]
-pub(crate) struct Chains {
+/// Keys by number, each with its links in the order of time. A key is looked up once for each link, when that is
+/// added; from there on its number does. A number is free for another key once its key has no links any
+/// more: nothing that leaves the engine depends on numbers or on the order of the table.
+pub(crate) struct Chains<L = Link> {
     /// Hash and number of each key.
     table: HashTable<(u64, u32)>,
-    chains: Vec<Chain>,
+    chains: Vec<Chain<L>>,
     free: Vec<u32>,
     hasher: FixedState,
 }
 
-impl Chains {
-    /// Adds a stretch, which was not known. Returns the number of its key.
-    pub(crate) fn add(&mut self, key: &[u8], link: Link) -> u32 {
+impl<L> Default for Chains<L> {
+    fn default() -> Self {
+        Self {
+            table: HashTable::default(),
+            chains: Vec::new(),
+            free: Vec::new(),
+            hasher: FixedState::default(),
+        }
+    }
+}
+
+impl<L: Linked> Chains<L> {
+    /// Adds a link, which was not known. Returns the number of its key.
+    pub(crate) fn add(&mut self, key: &[u8], link: L) -> u32 {
         let number = self.intern(key);
         if let Some(chain) = self.chains.get_mut(number as usize) {
-            let place = chain.links.partition_point(|known| known.slice_end < link.slice_end);
+            let place = chain.links.partition_point(|known| known.slice_end() < link.slice_end());
             chain.links.insert(place, link);
         }
         number
     }
 
-    /// The number of a key, if it has stretches.
+    /// The number of a key, if it has links.
     pub(crate) fn find(&self, key: &[u8]) -> Option<u32> {
         self.find_hashed(key, self.hasher.hash_one(key))
     }
@@ -67,7 +89,7 @@ impl Chains {
             return number;
         }
         let number = self.free.pop().unwrap_or_else(|| {
-            self.chains.push(Chain::default());
+            self.chains.push(Chain { key: Box::default(), hash, links: Vec::new() });
             self.chains.len() as u32 - 1
         });
         if let Some(chain) = self.chains.get_mut(number as usize) {
@@ -84,33 +106,48 @@ impl Chains {
         self.chains.get(chain as usize).map_or(&[], |chain| &chain.key)
     }
 
-    /// The stretches of a key, in the order of time.
-    pub(crate) fn links(&self, chain: u32) -> &[Link] {
+    /// The links of a key, in the order of time.
+    pub(crate) fn links(&self, chain: u32) -> &[L] {
         self.chains.get(chain as usize).map_or(&[], |chain| &chain.links)
     }
 
     /// Those from slice to slice.
-    pub(crate) fn between(&self, chain: u32, from: Micros, to: Micros) -> &[Link] {
+    pub(crate) fn between(&self, chain: u32, from: Micros, to: Micros) -> &[L] {
         let links = self.links(chain);
-        let from = links.partition_point(|link| link.slice_end < from);
-        let to = links.partition_point(|link| link.slice_end <= to);
+        let from = links.partition_point(|link| link.slice_end() < from);
+        let to = links.partition_point(|link| link.slice_end() <= to);
         links.get(from..to).unwrap_or_default()
     }
 
-    /// The stretch of a key in a slice has another number now.
-    pub(crate) fn renumber(&mut self, chain: u32, link: Link) {
-        let links = self.chains.get_mut(chain as usize).map(|chain| &mut chain.links);
-        let known = links.and_then(|links| links.iter_mut().find(|known| known.slice_end == link.slice_end));
-        if let Some(known) = known {
+    /// The link of a key in a slice.
+    pub(crate) fn link_mut(&mut self, chain: u32, slice_end: Micros) -> Option<&mut L> {
+        let links = &mut self.chains.get_mut(chain as usize)?.links;
+        let place = links.binary_search_by_key(&slice_end, L::slice_end).ok()?;
+        links.get_mut(place)
+    }
+
+    /// The link of a key in a slice is another one now.
+    pub(crate) fn renumber(&mut self, chain: u32, link: L) {
+        if let Some(known) = self.link_mut(chain, link.slice_end()) {
             *known = link;
         }
     }
 
-    /// Forgets the stretch of a key in a slice.
+    /// Bytes in memory, with so many links of all keys together.
+    pub(crate) fn bytes(&self, links: usize) -> usize {
+        // A key of its own allocation is taken to be as long as a short text.
+        let chain = size_of::<Chain<L>>() + 16;
+        self.table.capacity() * (size_of::<(u64, u32)>() + 1)
+            + self.chains.capacity() * chain
+            + self.free.capacity() * size_of::<u32>()
+            + links * size_of::<L>()
+    }
+
+    /// Forgets the link of a key in a slice.
     pub(crate) fn remove(&mut self, chain: u32, slice_end: Micros) {
         let Some(of_key) = self.chains.get_mut(chain as usize) else { return };
         let before = of_key.links.len();
-        of_key.links.retain(|link| link.slice_end != slice_end);
+        of_key.links.retain(|link| link.slice_end() != slice_end);
         if before > 0
             && of_key.links.is_empty()
             && let Ok(entry) = self.table.find_entry(of_key.hash, |(_, number)| *number == chain)
@@ -139,6 +176,7 @@ mod tests {
         assert_eq!(chains.links(ann), [link(20, 0), link(30, 5), link(40, 7)]);
         assert_eq!(chains.between(ann, Micros(21), Micros(40)), [link(30, 5), link(40, 7)]);
         chains.renumber(ann, link(30, 6));
+        assert_eq!(chains.link_mut(ann, Micros(31)), None);
         chains.remove(ann, Micros(20));
         assert_eq!((chains.links(ann), chains.key(ann)), (&[link(30, 6), link(40, 7)][..], &b"ann"[..]));
         chains.remove(bob, Micros(20));

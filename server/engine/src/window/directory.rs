@@ -1,10 +1,12 @@
 //! The slices that each key occurs in.
 
-use std::hash::BuildHasher;
+use std::cmp::Ordering::Equal;
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use foldhash::fast::FixedState;
-use hashbrown::HashTable;
-
+use super::Groups;
+use super::chains::{Chains, Linked};
+use crate::state::{common_prefix, prefix};
 use crate::time::Micros;
 
 /// Row of a chunk of merged states.
@@ -25,66 +27,97 @@ pub(crate) struct Held {
     pub(crate) suffix: Option<Place>,
 }
 
-/// Key → its slices, ascending. Nothing depends on the order of the table.
+impl Linked for Held {
+    fn slice_end(&self) -> Micros {
+        self.slice_end
+    }
+}
+
+/// Key → its slices, and slice → its keys. A key's bytes are looked up once for each slice that it comes into;
+/// from there on it goes by its number.
 #[derive(Default)]
 pub(crate) struct Directory {
-    table: HashTable<(Box<[u8]>, Vec<Held>)>,
-    hasher: FixedState,
+    chains: Chains<Held>,
+    /// Of each slice the key of each group.
+    slices: BTreeMap<Micros, Vec<u32>>,
 }
 
 impl Directory {
-    /// Notes that a key occurs in a slice, which was not known.
-    pub(crate) fn insert(&mut self, key: &[u8], slice_end: Micros, group: u32) {
-        let held = Held { slice_end, group, prefix: None, suffix: None };
-        match self.find_mut(key) {
-            Some(slices) => {
-                let place = slices.partition_point(|h| h.slice_end < slice_end);
-                slices.insert(place, held);
-            }
-            None => {
-                let Self { table, hasher } = self;
-                let hash = hasher.hash_one(key);
-                table.insert_unique(hash, (key.into(), vec![held]), |(key, _)| hasher.hash_one(&**key));
-            }
+    /// Notes the groups of a slice that were not known.
+    pub(crate) fn insert(&mut self, slice_end: Micros, groups: &Groups) {
+        let keys = self.slices.entry(slice_end).or_default();
+        for group in keys.len() as u32..groups.len() as u32 {
+            let held = Held { slice_end, group, prefix: None, suffix: None };
+            keys.push(self.chains.add(groups.key(group), held));
         }
     }
 
-    /// Bytes in memory, with so many slices of all keys together.
-    pub(crate) fn bytes(&self, slices: usize) -> usize {
-        // A key of its own allocation is taken to be as long as a short text.
-        let key = size_of::<(Box<[u8]>, Vec<Held>)>() + 16;
-        self.table.capacity() * (key + 1) + slices * size_of::<Held>()
+    /// Bytes in memory.
+    pub(crate) fn bytes(&self) -> usize {
+        let slices: usize = self.slices.values().map(Vec::len).sum();
+        self.chains.bytes(slices) + slices * size_of::<u32>()
     }
 
-    /// Forgets that a key occurs in a slice.
-    pub(crate) fn remove(&mut self, key: &[u8], slice_end: Micros) {
-        let hash = self.hasher.hash_one(key);
-        let Ok(mut entry) = self.table.find_entry(hash, |(known, _)| **known == *key) else { return };
-        let (_, slices) = entry.get_mut();
-        slices.retain(|h| h.slice_end != slice_end);
-        if slices.is_empty() {
-            entry.remove();
+    /// Forgets a slice.
+    pub(crate) fn forget(&mut self, slice_end: Micros) {
+        for key in self.slices.remove(&slice_end).unwrap_or_default() {
+            self.chains.remove(key, slice_end);
         }
     }
 
-    fn find_mut(&mut self, key: &[u8]) -> Option<&mut Vec<Held>> {
-        let hash = self.hasher.hash_one(key);
-        self.table.find_mut(hash, |(known, _)| **known == *key).map(|(_, slices)| slices)
+    /// The number of a key that occurs in a slice.
+    pub(crate) fn find(&self, key: &[u8]) -> Option<u32> {
+        self.chains.find(key)
+    }
+
+    /// A key, encoded.
+    pub(crate) fn key(&self, number: u32) -> &[u8] {
+        self.chains.key(number)
+    }
+
+    /// The key of each group of a slice.
+    pub(crate) fn keys_of(&self, slice_end: Micros) -> &[u32] {
+        self.slices.get(&slice_end).map_or(&[], Vec::as_slice)
     }
 
     /// A key's slices that end after `after` and not after `to`.
-    pub(crate) fn within(&self, key: &[u8], after: Micros, to: Micros) -> &[Held] {
-        let hash = self.hasher.hash_one(key);
-        let Some((_, slices)) = self.table.find(hash, |(known, _)| **known == *key) else { return &[] };
-        let from = slices.partition_point(|h| h.slice_end <= after);
-        let to = slices.partition_point(|h| h.slice_end <= to);
-        slices.get(from..to).unwrap_or_default()
+    pub(crate) fn within(&self, key: u32, after: Micros, to: Micros) -> &[Held] {
+        self.chains.between(key, after.next(), to)
+    }
+
+    /// The same of a key that may be in no slice.
+    pub(crate) fn found_within(&self, key: &[u8], after: Micros, to: Micros) -> &[Held] {
+        self.find(key).map_or(&[], |key| self.within(key, after, to))
     }
 
     /// A key in a slice.
-    pub(crate) fn held_mut(&mut self, key: &[u8], slice_end: Micros) -> Option<&mut Held> {
-        let slices = self.find_mut(key)?;
-        let place = slices.binary_search_by_key(&slice_end, |h| h.slice_end).ok()?;
-        slices.get_mut(place)
+    pub(crate) fn held_mut(&mut self, key: u32, slice_end: Micros) -> Option<&mut Held> {
+        self.chains.link_mut(key, slice_end)
     }
+
+    /// The keys of slices, with the order of their groups, and others besides: each once and in order.
+    pub(crate) fn in_order(&self, slices: &[(Micros, Arc<[u32]>, &Groups)], others: &[u32]) -> Vec<u32> {
+        let starts = slices.iter().filter_map(|(.., groups)| groups.common());
+        let skip = common(starts.chain(others.iter().map(|key| self.key(*key))));
+        let all = slices.iter().map(|(_, order, _)| order.len()).sum::<usize>() + others.len();
+        let mut keys: Vec<(u64, u32)> = Vec::with_capacity(all);
+        for (slice_end, order, groups) in slices {
+            let numbers = self.keys_of(*slice_end);
+            let known = order.iter().filter_map(|group| numbers.get(*group as usize).map(|key| (group, key)));
+            keys.extend(known.map(|(group, key)| (prefix(groups.key(*group), skip), *key)));
+        }
+        keys.extend(others.iter().map(|key| (prefix(self.key(*key), skip), *key)));
+        // Each slice comes in order: to sort them all is to merge them.
+        keys.sort_by(|(p, a), (q, b)| {
+            p.cmp(q).then_with(|| if a == b { Equal } else { self.key(*a).cmp(self.key(*b)) })
+        });
+        keys.dedup_by_key(|(_, key)| *key);
+        keys.into_iter().map(|(_, key)| key).collect()
+    }
+}
+
+/// How many bytes all of them begin with.
+fn common<'k>(mut keys: impl Iterator<Item = &'k [u8]>) -> usize {
+    let Some(first) = keys.next() else { return 0 };
+    keys.fold(first.len(), |common, key| common.min(common_prefix(first, key)))
 }

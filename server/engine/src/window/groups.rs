@@ -184,6 +184,12 @@ impl Groups {
         self.bytes.get(start..end).unwrap_or_default()
     }
 
+    /// What all keys begin with; `None` without keys.
+    pub(crate) fn common(&self) -> Option<&[u8]> {
+        let first = self.ends.first().and_then(|end| self.bytes.get(..*end))?;
+        first.get(..self.shared.min(first.len()))
+    }
+
     /// Key group of a group.
     pub(crate) fn key_group(&self, group: u32) -> u8 {
         self.key_groups.get(group as usize).copied().unwrap_or_default()

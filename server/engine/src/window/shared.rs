@@ -20,7 +20,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use arrow::array::ArrayRef;
 
-use super::{Directory, Error, Held, Layout, Pane, Place};
+use super::{Directory, Error, Layout, Pane, Place};
 use crate::state::{Function, Merge};
 use crate::time::Micros;
 
@@ -63,9 +63,7 @@ impl Shared {
     pub(crate) fn of(panes: &BTreeMap<Micros, Pane>) -> Self {
         let mut shared = Self::default();
         for (slice_end, pane) in panes {
-            for group in 0..pane.groups.len() as u32 {
-                shared.directory.insert(pane.groups.key(group), *slice_end, group);
-            }
+            shared.directory.insert(*slice_end, &pane.groups);
         }
         shared
     }
@@ -98,17 +96,17 @@ impl Shared {
     fn prefix(&mut self, slice_end: Micros, groups: &[u32], parts: &mut Parts<'_>) -> Result<(), Error> {
         let block = parts.layout.block(slice_end);
         let before = Micros(slice_end.0.saturating_sub(1));
-        let other = |held: &[Held]| held.last().and_then(|h| h.prefix.map(|p| (h.slice_end, p)));
-        let neighbours = |directory: &Directory, key: &[u8]| other(directory.within(key, block, before));
-        let chunk = merged(parts, slice_end, groups, &self.prefixes, From::Prefix, true, |key| {
-            neighbours(&self.directory, key)
-        })?;
+        let keys = self.keys(slice_end, groups);
+        let neighbour = |key: u32| {
+            let held = self.directory.within(key, block, before).last()?;
+            held.prefix.map(|place| (held.slice_end, place))
+        };
+        let chunk = merged(parts, slice_end, &keys, &self.prefixes, From::Prefix, true, neighbour)?;
         let chunks = self.prefixes.entry(slice_end).or_default();
         chunks.push(chunk);
         let chunk = chunks.len() as u32 - 1;
-        let Some(pane) = parts.panes.get(&slice_end) else { return Ok(()) };
-        for (row, group) in (0..).zip(groups) {
-            if let Some(held) = self.directory.held_mut(pane.groups.key(*group), slice_end) {
+        for (row, (_, key)) in (0..).zip(&keys) {
+            if let Some(held) = self.directory.held_mut(*key, slice_end) {
                 held.prefix = Some(Place { chunk, row });
             }
         }
@@ -118,22 +116,27 @@ impl Shared {
     /// Computes suffixes of some groups of a slice; those of the slices after it are there.
     fn suffix(&mut self, slice_end: Micros, groups: &[u32], parts: &mut Parts<'_>) -> Result<(), Error> {
         let boundary = parts.layout.block(slice_end) + parts.layout.size();
-        let other = |held: &[Held]| held.first().and_then(|h| h.suffix.map(|p| (h.slice_end, p)));
-        let neighbours =
-            |directory: &Directory, key: &[u8]| other(directory.within(key, slice_end, boundary));
-        let chunk = merged(parts, slice_end, groups, &self.suffixes, From::Suffix, false, |key| {
-            neighbours(&self.directory, key)
-        })?;
+        let keys = self.keys(slice_end, groups);
+        let neighbour = |key: u32| {
+            let held = self.directory.within(key, slice_end, boundary).first()?;
+            held.suffix.map(|place| (held.slice_end, place))
+        };
+        let chunk = merged(parts, slice_end, &keys, &self.suffixes, From::Suffix, false, neighbour)?;
         let chunks = self.suffixes.entry(slice_end).or_default();
         chunks.push(chunk);
         let chunk = chunks.len() as u32 - 1;
-        let Some(pane) = parts.panes.get(&slice_end) else { return Ok(()) };
-        for (row, group) in (0..).zip(groups) {
-            if let Some(held) = self.directory.held_mut(pane.groups.key(*group), slice_end) {
+        for (row, (_, key)) in (0..).zip(&keys) {
+            if let Some(held) = self.directory.held_mut(*key, slice_end) {
                 held.suffix = Some(Place { chunk, row });
             }
         }
         Ok(())
+    }
+
+    /// Groups of a slice, each with its key.
+    fn keys(&self, slice_end: Micros, groups: &[u32]) -> Vec<(u32, u32)> {
+        let keys = self.directory.keys_of(slice_end);
+        groups.iter().filter_map(|group| keys.get(*group as usize).map(|key| (*group, *key))).collect()
     }
 
     /// Computes anew what late records changed.
@@ -173,7 +176,8 @@ impl Shared {
         touched
             .iter()
             .filter(|(_, slices)| changed(slices))
-            .filter_map(|(key, _)| self.directory.within(key, before, slice_end).first().map(|h| h.group))
+            .filter_map(|(key, _)| self.directory.found_within(key, before, slice_end).first())
+            .map(|held| held.group)
             .collect()
     }
 
@@ -181,7 +185,7 @@ impl Shared {
     pub(crate) fn window(
         &self,
         window_end: Micros,
-        keys: &[Vec<u8>],
+        keys: &[u32],
         parts: &mut Parts<'_>,
     ) -> Result<Vec<ArrayRef>, Error> {
         let start = parts.layout.start(window_end);
@@ -198,7 +202,7 @@ impl Shared {
         let (panes, nothing) = (&*parts.panes, parts.nothing);
         let mut merge = Merge::new();
         for (target, key) in keys.iter().enumerate() {
-            let held = self.directory.within(key, start, window_end);
+            let held = self.directory.within(*key, start, window_end);
             if held.is_empty() {
                 merge.add(target, From::Nothing, 0, || nothing);
             }
@@ -231,17 +235,15 @@ impl Shared {
     }
 
     /// Bytes in memory, besides those of the panes.
-    pub(crate) fn bytes(&self, panes: &BTreeMap<Micros, Pane>) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         let chunks = self.prefixes.values().chain(self.suffixes.values()).flatten().flatten();
         let chunks: usize = chunks.map(|column| column.get_array_memory_size()).sum();
-        chunks + self.directory.bytes(panes.values().map(|pane| pane.groups.len()).sum())
+        chunks + self.directory.bytes()
     }
 
     /// Forgets a slice.
-    pub(crate) fn forget(&mut self, slice_end: Micros, pane: &Pane) {
-        for group in 0..pane.groups.len() as u32 {
-            self.directory.remove(pane.groups.key(group), slice_end);
-        }
+    pub(crate) fn forget(&mut self, slice_end: Micros) {
+        self.directory.forget(slice_end);
         self.prefixes.remove(&slice_end);
         self.suffixes.remove(&slice_end);
     }
@@ -259,25 +261,26 @@ fn chunk(chunks: &BTreeMap<Micros, Vec<Vec<ArrayRef>>>, slice_end: Micros, place
     chunks.get(&slice_end).and_then(|c| c.get(place.chunk as usize)).map_or(&[], Vec::as_slice)
 }
 
-/// Merges groups of a slice with what `neighbour` names of each key: before the slice, or after it.
+/// Merges groups of a slice, each with its key, with what `neighbour` names of the key: before the slice, or
+/// after it.
 fn merged(
     parts: &mut Parts<'_>,
     slice_end: Micros,
-    groups: &[u32],
+    groups: &[(u32, u32)],
     chunks: &BTreeMap<Micros, Vec<Vec<ArrayRef>>>,
     from: impl Fn(Micros, u32) -> From,
     before: bool,
-    neighbour: impl Fn(&[u8]) -> Option<(Micros, Place)>,
+    neighbour: impl Fn(u32) -> Option<(Micros, Place)>,
 ) -> Result<Vec<ArrayRef>, Error> {
     let Some(pane) = parts.panes.get_mut(&slice_end) else { return Ok(Vec::new()) };
     pane.states()?;
     let pane = &*pane;
     let mut merge = Merge::new();
-    for (target, group) in groups.iter().enumerate() {
+    for (target, (group, key)) in groups.iter().enumerate() {
         if !before {
             merge.add(target, From::Slice(slice_end), *group, || pane.saved());
         }
-        if let Some((end, place)) = neighbour(pane.groups.key(*group)) {
+        if let Some((end, place)) = neighbour(*key) {
             merge.add(target, from(end, place.chunk), place.row, || chunk(chunks, end, place));
         }
         if before {
