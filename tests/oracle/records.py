@@ -14,7 +14,7 @@ import fastavro
 import httpx
 from confluent_kafka import Consumer, KafkaError, TopicPartition
 
-PAGE = 1_000
+PAGE = 10_000
 EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 
@@ -33,7 +33,7 @@ def micros(time: Any) -> int | None:
     return (delta.days * 86_400 + delta.seconds) * 1_000_000 + delta.microseconds
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Record:
     """One record of a log: `kind` is event, tombstone or heartbeat; a heartbeat's time is in `heartbeat`."""
 
