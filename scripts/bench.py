@@ -36,6 +36,8 @@ def main() -> int:
                 "--kafka",
                 kafka.bootstrap,
             ]
+            if home := os.environ.get("FLINK_HOME"):
+                command += ["--flink", home]
             return subprocess.run([*command, *sys.argv[1:]], check=False).returncode
         finally:
             kafka.stop()

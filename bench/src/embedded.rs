@@ -1,6 +1,6 @@
 //! Five-minute CTR from the embedded log, with a breakdown of where the time goes.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use millpond_engine::avro::{Decoder, ReaderSchema, Resolution, Unit};
 use serde_json::json;
@@ -47,7 +47,12 @@ pub struct Run {
     pub epochs: usize,
     /// Rows that came out.
     pub rows: u64,
+    /// The most that the state took of the memory, where it was looked at.
+    pub state_bytes: u64,
 }
+
+/// How often the state is looked at.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// Creates a group over full logs and waits until it has read all of them.
 pub async fn pipeline(server: &Server, group: &serde_json::Value, streams: &[&str]) -> Result<Run> {
@@ -60,8 +65,16 @@ pub async fn pipeline(server: &Server, group: &serde_json::Value, streams: &[&st
     server.post("/api/v1/feature-groups", group).await?;
     let name = group["name"].as_str().ok_or("no name")?;
     let group = format!("/api/v1/feature-groups/{name}/1");
-    for position in positions {
-        server.post(&format!("{group}/wait?position={position}&timeout=110"), &json!({})).await?;
+    let all_read = async {
+        for position in positions {
+            server.post(&format!("{group}/wait?position={position}&timeout=110"), &json!({})).await?;
+        }
+        Result::Ok(())
+    };
+    let mut state_bytes = 0;
+    tokio::select! {
+        read = all_read => read?,
+        failed = greatest_state(server, &group, &mut state_bytes) => failed?,
     }
     let elapsed = start.elapsed().as_secs_f64();
     for stream in streams {
@@ -78,7 +91,17 @@ pub async fn pipeline(server: &Server, group: &serde_json::Value, streams: &[&st
     let first = epochs.first().and_then(|e| e["opened_at"].as_str()).ok_or("no first epoch")?;
     let opened = chrono::DateTime::parse_from_rfc3339(first)?.to_utc();
     let until_first = (opened - wall).num_microseconds().unwrap_or_default() as f64 / 1e6;
-    Ok(Run { seconds: elapsed, until_first, epochs: epochs.len(), rows })
+    Ok(Run { seconds: elapsed, until_first, epochs: epochs.len(), rows, state_bytes })
+}
+
+/// Looks at the state of a group, and does not end.
+async fn greatest_state(server: &Server, group: &str, greatest: &mut u64) -> Result<()> {
+    loop {
+        let status = server.get(group).await?;
+        let bytes = status["status"]["state_memory_bytes"].as_u64().ok_or("no bytes of state")?;
+        *greatest = bytes.max(*greatest);
+        tokio::time::sleep(LOOK).await;
+    }
 }
 
 /// Reports a run beside its ceiling, and where its time went.

@@ -13,8 +13,9 @@ use serde_json::json;
 
 use crate::corpus::{self, Corpus, Stream};
 use crate::embedded::{pipeline, rate, report_run};
+use crate::flink;
 use crate::report::Report;
-use crate::server::Server;
+use crate::server::{Limits, Server};
 use crate::windows;
 use crate::{Options, Result};
 
@@ -26,8 +27,16 @@ struct Published {
     topic: String,
 }
 
+/// What is known of a workload that was measured.
+struct Known {
+    /// Events a second.
+    rate: f64,
+    /// The most that its state took of the memory.
+    state_bytes: u64,
+}
+
 pub async fn run(options: &Options, brokers: &str, report: &mut Report) -> Result<()> {
-    let mut rates: HashMap<String, f64> = HashMap::new();
+    let mut known: HashMap<String, Known> = HashMap::new();
     for feed in windows::feeds() {
         let published = |stream: Stream| {
             let topic = format!("bench-{}-{}-{}", std::process::id(), feed.name, stream.name);
@@ -35,39 +44,53 @@ pub async fn run(options: &Options, brokers: &str, report: &mut Report) -> Resul
         };
         let streams = (feed.streams)(options.events, options.users);
         let streams: Vec<Published> = streams.into_iter().map(published).collect();
-        let (server, ids) = serve(options, brokers, &streams, 1).await?;
+        let (server, ids) = serve(options, brokers, &streams, Limits::default()).await?;
         for (Published { stream, topic }, id) in streams.iter().zip(&ids) {
             fill(brokers, topic, &stream.corpus, *id)?;
         }
         match streams.as_slice() {
             [Published { stream, topic }] if feed.name == "ads" => {
-                ctr(brokers, topic, &stream.corpus, server, report).await?;
+                ctr(options, brokers, topic, &stream.corpus, server, report).await?;
             }
             _ => drop(server),
         }
         let events: usize = streams.iter().map(|published| published.stream.corpus.len()).sum();
         let names: Vec<&str> = streams.iter().map(|published| published.stream.name).collect();
         for workload in &feed.workloads {
-            let (server, as_before) = serve(options, brokers, &streams, workload.threads).await?;
+            let beside = workload.beside.as_ref().and_then(|beside| known.get(beside));
+            let memory =
+                workload.memory.zip(beside).map(|(share, of)| (of.state_bytes as f64 * share) as u64);
+            let limits = Limits { threads: workload.threads, memory };
+            let (server, as_before) = serve(options, brokers, &streams, limits).await?;
             if as_before != ids {
                 return Err("the topics' records have other schema ids".into());
             }
             let group = json!({"name": "measured", "sql": workload.sql});
             let run = pipeline(&server, &group, &names).await?;
             let (name, rate) = (format!("kafka: {}", workload.name), events as f64 / run.seconds);
-            match workload.beside.as_ref().and_then(|beside| rates.get(beside)) {
+            match beside {
                 None => report.value(&name, "events", rate, "1/s"),
-                Some(ceiling) => report.ratio(&name, "events", rate, "1/s", *ceiling, workload.mark),
+                Some(beside) => report.ratio(&name, "events", rate, "1/s", beside.rate, workload.mark),
             }
-            rates.insert(workload.name.clone(), rate);
+            if memory.is_some() || workload.name.contains("keys") {
+                report.value(&name, "state in memory, at most", run.state_bytes as f64 / 1e6, "MB");
+            }
+            known.insert(workload.name.clone(), Known { rate, state_bytes: run.state_bytes });
             report.value(&name, "rows out", run.rows as f64 / events as f64, "per event");
         }
     }
     Ok(())
 }
 
-/// Five-minute CTR beside consuming only and consuming + decoding.
-async fn ctr(brokers: &str, topic: &str, corpus: &Corpus, server: Server, report: &mut Report) -> Result<()> {
+/// Five-minute CTR beside consuming only and consuming + decoding, and beside Flink.
+async fn ctr(
+    options: &Options,
+    brokers: &str,
+    topic: &str,
+    corpus: &Corpus,
+    server: Server,
+    report: &mut Report,
+) -> Result<()> {
     let kafka = millpond::config::Kafka { bootstrap_servers: Some(brokers.to_owned()), ..Default::default() };
     // Read once before it is measured: what comes after finds the topic in the page cache, too.
     consume(&kafka, topic, corpus, |_| Ok(()))?;
@@ -90,6 +113,24 @@ async fn ctr(brokers: &str, topic: &str, corpus: &Corpus, server: Server, report
     let run = pipeline(&server, &json!({"name": "ctr", "sql": corpus::SQL}), &["ads"]).await?;
     report_run(&server, report, "kafka: 5-minute CTR", corpus, &run, (decoded, Some(1.0 / 3.0))).await?;
     report.value("memory", "resident, loaded from kafka", server.resident_mb()?, "MB");
+    let Some(home) = &options.flink else {
+        println!("no --flink: Apache Flink is left out");
+        return Ok(());
+    };
+    let registry = format!("{}/schema-registry", server.url);
+    let topic = flink::Topic {
+        brokers,
+        name: topic,
+        registry: &registry,
+        schema: &text,
+        partitions: PARTITIONS,
+        events: corpus.len(),
+    };
+    let flink = flink::run(home, &topic)?;
+    report.value("kafka: 5-minute CTR on Flink", "events, cold", flink.cold, "1/s");
+    report.value("kafka: 5-minute CTR on Flink", "events, warm slope", flink.slope, "1/s");
+    let ours = corpus.len() as f64 / run.seconds;
+    report.ratio("kafka: 5-minute CTR, beside Flink", "events", ours, "1/s", flink.slope, Some(3.0));
     Ok(())
 }
 
@@ -98,9 +139,9 @@ async fn serve(
     options: &Options,
     brokers: &str,
     published: &[Published],
-    threads: usize,
+    limits: Limits,
 ) -> Result<(Server, Vec<u32>)> {
-    let server = Server::start_on(threads, options, &["--kafka-bootstrap-servers", brokers]).await?;
+    let server = Server::start_on(limits, options, &["--kafka-bootstrap-servers", brokers]).await?;
     let mut ids = Vec::new();
     for Published { stream, topic } in published {
         let mut spec = stream.spec(Some(topic));

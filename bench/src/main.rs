@@ -7,6 +7,7 @@ mod clicks;
 mod corpus;
 mod embedded;
 mod engine;
+mod flink;
 mod freshness;
 mod kafka;
 mod report;
@@ -39,6 +40,10 @@ struct Options {
     /// A real Kafka; without it the Kafka workloads are left out, and the report says so
     #[arg(long)]
     kafka: Option<String>,
+    /// Apache Flink's jars and our class for it, as scripts/flink_home.sh leaves them; without it Flink is
+    /// left out
+    #[arg(long)]
+    flink: Option<PathBuf>,
     /// Events of the throughput workloads
     #[arg(long, default_value_t = 6_000_000)]
     events: usize,

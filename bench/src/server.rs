@@ -18,21 +18,37 @@ pub struct Server {
     _data: tempfile::TempDir,
 }
 
+/// What a pipeline may take.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Threads that it computes on.
+    pub threads: usize,
+    /// Bytes of its state in memory; the server's default if `None`.
+    pub memory: Option<u64>,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { threads: 1, memory: None }
+    }
+}
+
 impl Server {
     /// Starts it and waits until it is ready.
     pub async fn start(options: &Options, extra: &[&str]) -> Result<Self> {
-        Self::start_on(1, options, extra).await
+        Self::start_on(Limits::default(), options, extra).await
     }
 
-    /// The same, with pipelines that compute on so many threads.
-    pub async fn start_on(threads: usize, options: &Options, extra: &[&str]) -> Result<Self> {
+    /// The same, with pipelines that are kept within limits.
+    pub async fn start_on(limits: Limits, options: &Options, extra: &[&str]) -> Result<Self> {
         let data = tempfile::tempdir()?;
         let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
         let child = Command::new(options.millpond.as_ref().ok_or("--millpond is missing")?)
             .args(["serve", "--log-filter", "warn", "--port", &port.to_string(), "--data-dir"])
             .arg(data.path())
             .args(extra)
-            .env("MILLPOND_PIPELINE__THREADS", threads.to_string())
+            .env("MILLPOND_PIPELINE__THREADS", limits.threads.to_string())
+            .envs(limits.memory.map(|bytes| ("MILLPOND_PIPELINE__MEMORY_BUDGET_BYTES", bytes.to_string())))
             .stdin(Stdio::null())
             .spawn()?;
         let client = reqwest::Client::builder().timeout(Duration::from_secs(120)).build()?;

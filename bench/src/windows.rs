@@ -17,6 +17,8 @@ pub struct Workload {
     pub mark: Option<f64>,
     /// Threads that its pipeline computes on.
     pub threads: usize,
+    /// Of the memory that the state of the workload beside it took at most, the share that this one has.
+    pub memory: Option<f64>,
 }
 
 /// Streams, and the features over them.
@@ -47,6 +49,7 @@ fn ads() -> Feed {
             beside: None,
             mark: None,
             threads: 1,
+            memory: None,
         };
         let tumbling = window("TUMBLE 5 min", TUMBLE);
         let beside = tumbling.name.clone();
@@ -77,6 +80,7 @@ fn ads() -> Feed {
         beside: None,
         mark: None,
         threads: 1,
+        memory: None,
     };
     let beside = tumbling.name.clone();
     workloads.push(tumbling);
@@ -100,7 +104,7 @@ fn rolling(name: &str, functions: &str) -> Workload {
         "SELECT user_id, timestamp, {functions} FROM ads WINDOW w AS (PARTITION BY user_id ORDER BY timestamp \
          RANGE BETWEEN INTERVAL '5' MINUTES PRECEDING AND CURRENT ROW)"
     );
-    Workload { name: name.into(), sql, beside: None, mark: None, threads: 1 }
+    Workload { name: name.into(), sql, beside: None, mark: None, threads: 1, memory: None }
 }
 
 /// Clicks within 15 seconds after their impression, under a tumbling window.
@@ -116,6 +120,7 @@ fn joined() -> Feed {
         beside: Some("TUMBLE 5 min by campaign_id".into()),
         mark: Some(0.4),
         threads: 1,
+        memory: None,
     };
     let workloads = vec![join("interval JOIN", "JOIN"), join("interval LEFT JOIN", "LEFT JOIN")];
     Feed { name: "clicks", streams: |events, _| clicks::streams(events).into(), workloads }
@@ -134,15 +139,14 @@ fn many() -> Feed {
         beside: None,
         mark: None,
         threads: 1,
+        memory: None,
     };
     let few = by(4, "10K");
     let beside = few.name.clone();
-    let workloads = vec![
-        few,
-        by(3, "1K").beside(&beside, None),
-        by(6, "1M").beside(&beside, None),
-        by(7, "10M").beside(&beside, Some(0.5)),
-    ];
+    let most = by(7, "10M").beside(&beside, Some(0.5));
+    let spilling = most.spilling(0.1);
+    let workloads =
+        vec![few, by(3, "1K").beside(&beside, None), by(6, "1M").beside(&beside, None), most, spilling];
     Feed { name: "many", streams: |events, _| vec![corpus::ads(events, MANY)], workloads }
 }
 
@@ -159,6 +163,19 @@ impl Workload {
             beside: Some(self.name.clone()),
             mark: None,
             threads,
+            memory: None,
+        }
+    }
+
+    /// The same where most of the state lies in the store, beside itself all in memory.
+    fn spilling(&self, share: f64) -> Self {
+        Self {
+            name: format!("{}, {share} of the state in memory", self.name),
+            sql: self.sql.clone(),
+            beside: Some(self.name.clone()),
+            mark: None,
+            threads: 1,
+            memory: Some(share),
         }
     }
 }
