@@ -55,7 +55,7 @@ pub struct Options {
 pub fn run(options: &Options) -> Result<Vec<String>> {
     let mut report = Report::new(options.events, options.users);
     let mut costs: HashMap<String, f64> = HashMap::new();
-    let feeds = windows::feeds();
+    let feeds = windows::feeds(None);
     let is_asked = |w: &Workload| w.name.contains(&options.workload);
     let asked = feeds.iter().flat_map(|feed| &feed.workloads).filter(|w| is_asked(w));
     let beside: Vec<&String> = asked.filter_map(|w| w.beside.as_ref()).filter(|_| !options.alone).collect();

@@ -37,7 +37,7 @@ struct Known {
 
 pub async fn run(options: &Options, brokers: &str, report: &mut Report) -> Result<()> {
     let mut known: HashMap<String, Known> = HashMap::new();
-    for feed in windows::feeds() {
+    for feed in windows::feeds(options.only.as_deref()) {
         let published = |stream: Stream| {
             let topic = format!("bench-{}-{}-{}", std::process::id(), feed.name, stream.name);
             Published { stream, topic }
@@ -49,7 +49,7 @@ pub async fn run(options: &Options, brokers: &str, report: &mut Report) -> Resul
             fill(brokers, topic, &stream.corpus, *id)?;
         }
         match streams.as_slice() {
-            [Published { stream, topic }] if feed.name == "ads" => {
+            [Published { stream, topic }] if feed.name == "ads" && options.only.is_none() => {
                 ctr(options, brokers, topic, &stream.corpus, server, report).await?;
             }
             _ => drop(server),

@@ -53,6 +53,9 @@ struct Options {
     /// Seconds of each serving workload
     #[arg(long, default_value_t = 5.0)]
     seconds: f64,
+    /// Only the features from Kafka with this in their name, and those that they are compared with: for profiles
+    #[arg(long)]
+    only: Option<String>,
     /// Where the results go
     #[arg(long, default_value = "bench/results/latest.json")]
     out: PathBuf,
@@ -84,13 +87,17 @@ async fn run(options: &Options) -> Result<Vec<String>> {
         return engine::run(options);
     }
     let mut report = Report::new(options.events, options.users);
-    serving::run(options, &mut report).await?;
-    freshness::run(options, &mut report).await?;
-    embedded::run(options, &corpus::make(options.events, options.users), &mut report).await?;
+    if options.only.is_none() {
+        serving::run(options, &mut report).await?;
+        freshness::run(options, &mut report).await?;
+        embedded::run(options, &corpus::make(options.events, options.users), &mut report).await?;
+    }
     match &options.kafka {
         Some(brokers) => kafka::run(options, brokers, &mut report).await?,
         None => println!("no --kafka: the Kafka workloads are left out"),
     }
-    report.write(&options.out)?;
+    if options.only.is_none() {
+        report.write(&options.out)?;
+    }
     Ok(report.missed())
 }

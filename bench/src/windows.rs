@@ -34,9 +34,23 @@ pub struct Feed {
 /// Users of the feed with many keys.
 const MANY: u64 = 10_000_000;
 
-/// All feeds. What workloads of one are compared with is in it, or in one before it.
-pub fn feeds() -> [Feed; 3] {
-    [ads(), joined(), many()]
+/// All feeds, or those workloads that have `only` in their name with those that they are compared with. What
+/// workloads of one feed are compared with is in it, or in one before it.
+pub fn feeds(only: Option<&str>) -> Vec<Feed> {
+    let mut feeds = vec![ads(), joined(), many()];
+    if let Some(only) = only {
+        let mut wanted: Vec<String> = Vec::new();
+        // What is compared comes after what it is compared with.
+        for workload in feeds.iter().rev().flat_map(|feed| feed.workloads.iter().rev()) {
+            if workload.name.contains(only) || wanted.contains(&workload.name) {
+                wanted.push(workload.name.clone());
+                wanted.extend(workload.beside.clone());
+            }
+        }
+        feeds.iter_mut().for_each(|feed| feed.workloads.retain(|workload| wanted.contains(&workload.name)));
+        feeds.retain(|feed| !feed.workloads.is_empty());
+    }
+    feeds
 }
 
 /// Windows by campaign and by user; sessions and rolling features by user.

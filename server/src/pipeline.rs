@@ -44,6 +44,7 @@ mod tests;
 mod thread;
 mod tombstones;
 mod watermarks;
+mod writer;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -1,4 +1,9 @@
 //! What a pipeline computes and commits: harvest → watermarks → engine → one commit → what others see.
+//!
+//! Where a [`Writer`] is at hand, an epoch is written while the next one is computed. Each follows from what the
+//! one before it computed, and none is handed over before the one before it is durable: where a write fails, what
+//! was computed beyond it is forgotten with the engine. An epoch that writes the engine's state is waited
+//! for, for the engine reads that state.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -17,9 +22,10 @@ use super::source::SourceStanding;
 use super::status::{Board, SourceStatus, State};
 use super::step::{self, Epoch, Losses, Stepped};
 use super::watermarks::{self, SourceTime, Watermarks};
+use super::writer::{Done, Job, Writer};
 use crate::catalog::{GroupId, OnBadRecord, Stream, TimeMode};
 use crate::store::Store;
-use crate::store::commit::{EpochCommit, PartitionKey, Position};
+use crate::store::commit::{Availability, EpochCommit, PartitionKey, Position};
 
 /// Events further behind the clock than this on a live stream are probably a replay.
 const OLD: Span = Span(24 * 3_600_000_000);
@@ -42,10 +48,16 @@ pub struct Commits {
     /// looked at here (identity, watermark delay, what a bad record does) never changes while a stream
     /// exists. What does, a finish and a newer schema, is the intake's matter and no group's.
     pub streams: Vec<Arc<Stream>>,
-    /// The engine, at the state that is committed.
+    /// The engine, at the state that is computed.
     pub engine: Engine,
+    /// What is computed: an epoch further than what is committed while that is being written.
+    pub computed: Committed,
     /// What is committed.
     pub committed: Committed,
+    /// Who writes an epoch while the next one is computed.
+    pub writer: Option<Writer>,
+    /// An epoch is being written.
+    pub is_writing: bool,
     /// Where it is committed.
     pub store: Arc<Store>,
     /// A close goes through at most this many keys in one epoch.
@@ -62,6 +74,8 @@ pub struct Commits {
     pub last_commit: Instant,
     /// How the sources stood after the last harvest.
     pub standing: Vec<SourceStanding>,
+    /// Whether that was before the end of a backfill.
+    pub backfilling: bool,
     /// What has been read since.
     pub ahead: Ahead,
     /// Told what an epoch takes: light traffic leaves time between two.
@@ -95,7 +109,7 @@ pub struct Timing {
 impl Commits {
     /// True while a large close goes on: its next part must come before the next harvest.
     pub fn is_closing(&self) -> bool {
-        self.committed.cursor.is_some()
+        self.computed.cursor.is_some()
     }
 
     /// Computes and commits what was gathered, if there is anything to commit. False: there was not.
@@ -103,9 +117,7 @@ impl Commits {
     pub fn take(&mut self, harvest: Harvest, board: &Board) -> Result<bool, Stop> {
         let Harvest { started, gathered, backfilling, times, finishes, positions, standing, stop } = harvest;
         self.standing = standing;
-        for (ahead, counts) in self.ahead.iter().zip(&gathered.counts) {
-            ahead.fetch_sub(counts.read, Ordering::Relaxed);
-        }
+        self.backfilling = backfilling;
         let quiet = times.iter().any(|time| time.quiet_for.is_some());
         let watermarks = self.watermarks(times, gathered.opened_at);
         // What is too much in memory goes where nothing else happens, too.
@@ -123,7 +135,7 @@ impl Commits {
             self.commit(gathered, epoch, started)?;
         }
         if due || stop.is_none() {
-            self.show(board, backfilling);
+            self.show(board);
         }
         match stop {
             Some(stop) => Err(stop),
@@ -133,11 +145,11 @@ impl Commits {
 
     /// Goes on with a large close: an epoch without records, under the clock of the one before.
     pub fn close_on(&mut self, board: &Board) -> Result<(), Stop> {
-        let gathered = Gathered::new(self.committed.opened_at, self.streams.len());
-        let backfilling = self.time == TimeMode::Live && !self.committed.live;
-        let epoch = Epoch { modelled: self.modelled(backfilling), ..self.epoch() };
+        let gathered = Gathered::new(self.computed.opened_at, self.streams.len());
+        self.backfilling = self.time == TimeMode::Live && !self.computed.live;
+        let epoch = Epoch { modelled: self.modelled(self.backfilling), ..self.epoch() };
         self.commit(gathered, epoch, Instant::now())?;
-        self.show(board, backfilling);
+        self.show(board);
         Ok(())
     }
 
@@ -146,8 +158,8 @@ impl Commits {
         if !self.checkpoints.is_behind() {
             return Ok(());
         }
-        let gathered = Gathered::new(self.committed.opened_at, self.streams.len());
-        let backfilling = self.time == TimeMode::Live && !self.committed.live;
+        let gathered = Gathered::new(self.computed.opened_at, self.streams.len());
+        let backfilling = self.time == TimeMode::Live && !self.computed.live;
         let epoch = Epoch { modelled: self.modelled(backfilling), checkpoint: true, ..self.epoch() };
         self.commit(gathered, epoch, Instant::now())
     }
@@ -157,7 +169,7 @@ impl Commits {
         Epoch {
             group: self.group,
             streams: self.streams.iter().map(|s| s.id).collect(),
-            watermarks: self.committed.watermarks(),
+            watermarks: self.computed.watermarks(),
             finishes: None,
             modelled: None,
             positions: Vec::new(),
@@ -179,54 +191,88 @@ impl Commits {
     }
 
     fn watermarks(&self, mut times: Vec<SourceTime>, opened_at: Micros) -> Watermarks {
-        for (time, previous) in times.iter_mut().zip(&self.committed.source_watermarks) {
+        for (time, previous) in times.iter_mut().zip(&self.computed.source_watermarks) {
             time.previous = *previous;
         }
         let live_bound = (self.time == TimeMode::Live).then_some(opened_at);
-        watermarks::advance(self.committed.watermark, &times, live_bound)
+        watermarks::advance(self.computed.watermark, &times, live_bound)
     }
 
     /// True where the watermark moves without records, and long enough after the last commit.
     fn moves(&self, watermarks: &Watermarks, quiet: bool) -> bool {
         let apart = if quiet { QUIET_STEP } else { self.min_age };
-        let is_due =
-            watermarks.pipeline > self.committed.watermark || self.engine.is_due(&watermarks.sources);
+        let is_due = watermarks.pipeline > self.computed.watermark || self.engine.is_due(&watermarks.sources);
         is_due && self.last_commit.elapsed() >= apart
     }
 
-    /// The positions that are not those that are committed.
+    /// The positions that are others than after the epoch before.
     fn moved(&self, positions: Vec<(PartitionKey, Position)>) -> Vec<(PartitionKey, Position)> {
         let moved = |(key, mut position): (PartitionKey, Position)| {
-            let before = self.committed.positions.get(&key);
+            let before = self.computed.positions.get(&key);
             position.last_record = position.last_record.or_else(|| before.and_then(|p| p.last_record));
             (before != Some(&position)).then_some((key, position))
         };
         positions.into_iter().filter_map(moved).collect()
     }
 
+    /// Computes an epoch and writes it, or has it written: see above.
     fn commit(&mut self, gathered: Gathered, epoch: Epoch, started: Instant) -> Result<(), Stop> {
-        let records = gathered.records as u64;
+        let (records, checkpoint) = (gathered.records as u64, epoch.checkpoint);
         let taken = Instant::now();
-        let Stepped { commit, losses } = step::step(&mut self.engine, &self.committed, gathered, epoch)?;
-        let begun = Instant::now();
-        let done = self.store.commit(&commit)?;
-        let timing = Timing { total: started.elapsed(), commit: begun.elapsed() };
-        self.last_commit = Instant::now();
-        self.cost.store(taken.elapsed().as_micros() as u64, Ordering::Relaxed);
-        self.checkpoints.committed(commit.journal.checkpoint, records);
-        self.committed.advance(&commit, done.available_at);
-        (self.observe)(Event::Committed(&commit, losses, timing));
-        self.memory.settle(&mut self.engine, commit.journal.checkpoint)?;
-        if commit.journal.checkpoint && self.last_fold.elapsed() >= FOLD_EVERY {
+        let stepped = step::step(&mut self.engine, &self.computed, gathered, epoch)?;
+        // When a live epoch's rows are available is the store's to say; nothing that is computed asks.
+        let available_at = match stepped.commit.availability {
+            Availability::Live => stepped.commit.journal.opened_at,
+            Availability::Modelled { clock, .. } => clock,
+        };
+        self.computed.advance(&stepped.commit, available_at);
+        self.checkpoints.committed(checkpoint, records);
+        let job = Job { stepped, started, taken };
+        self.settle()?;
+        match &self.writer {
+            Some(writer) if !checkpoint => {
+                writer.send(job)?;
+                self.is_writing = true;
+            }
+            _ => {
+                let done = job.write(&self.store);
+                self.written(done)?;
+            }
+        }
+        self.memory.settle(&mut self.engine, checkpoint)?;
+        if checkpoint && self.last_fold.elapsed() >= FOLD_EVERY {
             self.last_fold = Instant::now();
             self.fold()?;
         }
         Ok(())
     }
 
+    /// Waits for the epoch that is being written, if there is one. True: there was.
+    pub fn settle(&mut self) -> Result<bool, Stop> {
+        let Some(writer) = self.writer.as_ref().filter(|_| self.is_writing) else { return Ok(false) };
+        let done = writer.receive()?;
+        self.is_writing = false;
+        self.written(done).map(|()| true)
+    }
+
+    /// An epoch is durable.
+    fn written(&mut self, done: Done) -> Result<(), Stop> {
+        let Done { job: Job { stepped: Stepped { commit, losses }, started, taken }, result, took } = done;
+        let available_at = result?.available_at;
+        let timing = Timing { total: started.elapsed(), commit: took };
+        self.last_commit = Instant::now();
+        self.cost.store(taken.elapsed().as_micros() as u64, Ordering::Relaxed);
+        for (ahead, counts) in self.ahead.iter().zip(&commit.journal.counts) {
+            ahead.fetch_sub(counts.read, Ordering::Relaxed);
+        }
+        self.committed.advance(&commit, available_at);
+        (self.observe)(Event::Committed(&commit, losses, timing));
+        Ok(())
+    }
+
     /// Folds what is old enough of the journal, a bounded part of it at a time.
     fn fold(&self) -> Result<(), Stop> {
-        let before = Micros(self.committed.opened_at.0.saturating_sub(self.journal_age.0));
+        let before = Micros(self.computed.opened_at.0.saturating_sub(self.journal_age.0));
         for _ in 0..FOLDS {
             if !self.store.fold_journal(self.group, before)? {
                 break;
@@ -236,8 +282,8 @@ impl Commits {
     }
 
     /// Publishes what is committed.
-    pub fn show(&mut self, board: &Board, backfilling: bool) {
-        let state = if backfilling { State::Backfilling } else { State::Running };
+    pub fn show(&mut self, board: &Board) {
+        let state = if self.backfilling { State::Backfilling } else { State::Running };
         let committed = &self.committed;
         let of = |(source, standing): (usize, &SourceStanding)| {
             let ahead = self.ahead.get(source).map_or(0, |ahead| ahead.load(Ordering::Relaxed));

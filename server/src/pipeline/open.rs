@@ -89,7 +89,10 @@ pub fn open(parts: Parts<'_>) -> Result<Pipeline, Stop> {
             ingested: group.query.is_none(),
             streams: streams.to_vec(),
             engine,
+            computed: committed.clone(),
             committed,
+            writer: None,
+            is_writing: false,
             store: Arc::clone(store),
             max_rows: parts.max_rows,
             checkpoints,
@@ -98,6 +101,7 @@ pub fn open(parts: Parts<'_>) -> Result<Pipeline, Stop> {
             observe: parts.observe,
             last_commit: Instant::now(),
             standing: Vec::new(),
+            backfilling: false,
             ahead,
             cost,
             journal_age: parts.journal_age,
@@ -106,6 +110,7 @@ pub fn open(parts: Parts<'_>) -> Result<Pipeline, Stop> {
         intake,
     };
     pipeline.commits.standing = pipeline.intake.standing();
+    pipeline.commits.backfilling = pipeline.intake.is_backfilling();
     Ok(pipeline)
 }
 

@@ -1,7 +1,10 @@
-//! The loops of one pipeline: one thread reads and decodes epochs, another computes and commits them, a few
-//! epochs behind. Commits stay in order; what was read ahead of a failure is read again.
+//! The loops of one pipeline: one thread reads and decodes epochs, another computes them, a few epochs behind, and a
+//! third commits them, one behind that. Commits stay in order; what was read or computed ahead of a failure is
+//! read again.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::thread::ScopedJoinHandle;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
@@ -13,6 +16,7 @@ use super::halt::{Halt, Stop};
 use super::intake::{Harvest, Intake, Waiting};
 use super::journal::Committed;
 use super::status::{Board, State};
+use super::writer::Writer;
 
 /// A pipeline that has nothing to do looks up this often: to stop, to see the clock.
 const LOOK_UP: Duration = Duration::from_millis(100);
@@ -38,26 +42,32 @@ struct Told(Mutex<Option<Committed>>);
 impl Pipeline {
     /// Runs until it is told to stop (`Ok`) or a person must act. Waits out what only needs time.
     pub fn run(&mut self, control: &Control, board: &Board) -> Result<(), Halt> {
-        self.commits.show(board, self.intake.is_backfilling());
+        self.commits.show(board);
         if let Err(Stop::Halt(halt)) = close(&mut self.commits, board) {
             return Err(halt);
         }
         let Self { intake, commits } = self;
-        let (waiting, told) = (intake.waiting(), Told::default());
+        let (waiting, told, store) = (intake.waiting(), Told::default(), Arc::clone(&commits.store));
         let (send, receive) = bounded(AHEAD);
-        let name =
-            std::thread::current().name().map_or_else(String::new, |name| name.replace("pipeline", "intake"));
+        let (writer, desk) = Writer::new();
+        let name = std::thread::current().name().map(str::to_owned).unwrap_or_default();
+        let named = |what| std::thread::Builder::new().name(name.replace("pipeline", what));
         std::thread::scope(|scope| {
             let told_too = &told;
             let reading = move || read(intake, control, &send, told_too);
-            let reading =
-                std::thread::Builder::new().name(name).spawn_scoped(scope, reading).map_err(no_thread)?;
-            let done = commit(commits, receive, &waiting, &told, board);
+            let reading = named("intake").spawn_scoped(scope, reading).map_err(no_thread)?;
+            let writing = move || desk.run(&store);
+            let writing = named("commit").spawn_scoped(scope, writing).map_err(no_thread);
+            let done = writing.and_then(|writing| {
+                commits.writer = Some(writer);
+                let done = commit(commits, receive, &waiting, &told, board);
+                commits.writer = None;
+                joined(writing);
+                done
+            });
             // Whoever reads and waits for us need not any more.
             waiting.store(0, Ordering::Relaxed);
-            if let Err(panic) = reading.join() {
-                std::panic::resume_unwind(panic);
-            }
+            joined(reading);
             done
         })?;
         // The next start is quicker with nothing to apply again.
@@ -113,7 +123,12 @@ fn commit(
     board: &Board,
 ) -> Result<(), Halt> {
     let (mut told_at, mut told_epoch) = (Instant::now(), 0);
-    for harvest in harvests {
+    loop {
+        // Whoever waits for a commit sees it as soon as there is nothing else to compute.
+        if harvests.is_empty() {
+            settle(commits, board)?;
+        }
+        let Ok(harvest) = harvests.recv() else { break };
         waiting.fetch_sub(1, Ordering::Relaxed);
         let taken = take(commits, harvest, board);
         if told_epoch != commits.committed.epoch && told_at.elapsed() >= TELL_EVERY {
@@ -122,11 +137,35 @@ fn commit(
         }
         match taken {
             Ok(_) => {}
-            Err(Stop::Halt(halt)) => return Err(halt),
-            Err(Stop::Wait(reason)) => board.state(State::Waiting { reason }),
+            Err(Stop::Halt(halt)) => {
+                // What was computed before what failed is committed.
+                settle(commits, board)?;
+                return Err(halt);
+            }
+            Err(Stop::Wait(reason)) => {
+                settle(commits, board)?;
+                board.state(State::Waiting { reason });
+            }
         }
     }
+    settle(commits, board)
+}
+
+/// Waits for the epoch that is being written, and shows it.
+fn settle(commits: &mut Commits, board: &Board) -> Result<(), Halt> {
+    match commits.settle() {
+        Ok(true) => commits.show(board),
+        Ok(false) | Err(Stop::Wait(_)) => {}
+        Err(Stop::Halt(halt)) => return Err(halt),
+    }
     Ok(())
+}
+
+/// Waits for a thread; its panic is ours.
+fn joined(thread: ScopedJoinHandle<'_, ()>) {
+    if let Err(panic) = thread.join() {
+        std::panic::resume_unwind(panic);
+    }
 }
 
 fn no_thread(error: std::io::Error) -> Halt {
