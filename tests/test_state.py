@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import time
+from bisect import bisect_left, bisect_right
+from itertools import accumulate, pairwise
+from typing import Any
 
 import polars as pl
 
 from tests.definitions import CTR, CTR_SQL, WIDE, WIDE_SQL
 from tests.harness import feeding
-from tests.harness.events import T0, encode, generate, schema
+from tests.harness.events import MINUTE, T0, encode, generate, schema
 from tests.oracle import verify
+from tests.test_windows import by_user, sessions
 
 EVENT = schema("event")
 BUDGET = 200_000
@@ -61,6 +65,76 @@ def test_a_tenth_of_the_state_in_memory(make_server):
     assert verified.expected.counts["read"] == len(frames)
     verify(server, "events", "wide", WIDE)
     assert memory(server, "ctr") < BUDGET, "closed windows take no memory"
+
+
+def rolling(rows: list[dict[str, Any]], frame: int) -> dict[tuple[str, int], tuple]:
+    """A row at each instant with an event, over the frame that ends there; and where the frame becomes empty."""
+    expected: dict[tuple[str, int], tuple] = {}
+    latest = max(row["ts"] for row in rows)
+    for user, own in by_user(rows).items():
+        ordered = sorted(own, key=lambda row: row["ts"])
+        times = [row["ts"] for row in ordered]
+        totals = [0, *accumulate(row["item_id"] for row in ordered)]
+        for at in times:
+            first, last = bisect_left(times, at - frame), bisect_right(times, at)
+            expected[user, at] = (last - first, totals[last] - totals[first])
+        for at, after in pairwise([*times, 2 * latest]):
+            if after > at + frame + 1 and at + frame + 1 <= latest:
+                expected[user, at + frame + 1] = (0, None)
+    return expected
+
+
+def last_values(server, group: str) -> dict[tuple[str, int], tuple]:
+    """What each (key, event time) holds in the end."""
+    frame = server.store().get_feature_group(group).read(dataframe_type="polars")
+    frame = frame.sort("_commit").with_columns(at=pl.col("_event_time").dt.epoch("us"))
+    rows = frame.select("user_id", "at", "n", "items").iter_rows()
+    return {(user, at): values for user, at, *values in rows for values in [tuple(values)]}
+
+
+def test_operators_with_a_tenth_of_their_state_in_memory(make_server):
+    """Sessions and rolling features of many keys, with kills: the rows are those of a recomputation."""
+    server = make_server(
+        {
+            "MILLPOND_PIPELINE__MEMORY_BUDGET_BYTES": str(BUDGET),
+            "MILLPOND_PIPELINE__CHECKPOINT_INTERVAL": "3600",
+            "MILLPOND_PIPELINE__MAX_CLOSE_ROWS": "1000",
+            "MILLPOND_PIPELINE__MAX_EPOCH_RECORDS": "500",
+        }
+    )
+    fs = server.store(retries=60, timeout=20)
+    stream = fs.get_or_create_stream("events", EVENT, event_time="ts", watermark_delay=60, time="historical")
+    over = "PARTITION BY user_id ORDER BY ts RANGE BETWEEN INTERVAL '5' MINUTES PRECEDING AND CURRENT ROW"
+    definitions = {
+        "visits": """SELECT user_id, COUNT(*) AS n, SUM(item_id) AS items
+            FROM SESSION(events PARTITION BY user_id, DESCRIPTOR(ts), INTERVAL '5' MINUTES) GROUP BY user_id, window_end""",
+        "recent": f"SELECT user_id, ts, COUNT(*) OVER w AS n, SUM(item_id) OVER w AS items FROM events WINDOW w AS ({over})",
+    }
+    for name, sql in definitions.items():
+        fs.get_or_create_feature_group(name, sql=sql)
+    rows = generate(50_000, users=20_000, minutes=20, disorder=60, seed=33).rows
+    frames = encode(stream.schema_id, EVENT, rows)
+    most = dict.fromkeys(definitions, 0)
+    for start in range(0, len(frames), 2_000):
+        position = stream.append_encoded(frames[start : start + 2_000])
+        if start % 20_000 == 18_000:
+            for name in definitions:
+                group = fs.get_feature_group(name)
+                group.wait(position, timeout=60)
+                most[name] = max(most[name], group.status().state_memory_bytes)
+            server.kill()
+            server.start()
+    stream.finish()
+    for name in definitions:
+        feeding.settle(server, name)
+    # Of five minutes there are 12,000 events, which would take a hundred bytes each and more.
+    for name, bytes_in_memory in most.items():
+        assert 0 < bytes_in_memory < 2 * BUDGET, name
+        epochs = server.get(f"/api/v1/feature-groups/{name}/1/epochs", limit=1000)["epochs"]
+        assert sum(epoch["checkpoint"] for epoch in epochs) > 10, f"{name}: there was never too much of it"
+    assert last_values(server, "recent") == rolling(rows, 5 * MINUTE)
+    visits = {identity: (n, items) for identity, (n, items, _) in sessions(rows, 5 * MINUTE).items()}
+    assert last_values(server, "visits") == visits
 
 
 def test_vectors_are_served_while_pipelines_restore(make_server):

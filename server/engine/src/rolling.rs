@@ -20,5 +20,5 @@ pub(crate) use gather::{Gather, Places};
 pub(crate) use keys::Keys;
 pub(crate) use marks::Marks;
 pub(crate) use records::{Entry, Records, Totals};
-pub(crate) use slices::{IDENTITY, Identity, Slices, identity_columns};
+pub(crate) use slices::{IDENTITY, Identity, Slice, Slices, identity_columns};
 pub(crate) use timers::Timers;

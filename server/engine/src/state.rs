@@ -7,12 +7,16 @@
 //! who is saved, merged and saved again gives the same state (which is tested of every one that is allowed).
 
 mod accumulators;
+mod ages;
 pub mod codec;
+mod cold;
 mod merge;
 mod order;
 pub(crate) mod view;
 
 pub(crate) use accumulators::{Accumulators, Function, STANDING, evaluate, over};
+pub(crate) use ages::{Ages, oldest};
+pub(crate) use cold::{Cold, Wanted};
 pub(crate) use merge::Merge;
 pub(crate) use order::{common_prefix, prefix};
 pub use view::{Entries, StateView, Unreadable};

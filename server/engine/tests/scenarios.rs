@@ -1,7 +1,7 @@
 //! Text scenarios: events in, rows out. The files in `scenarios/` are the feature's description; the
 //! format is explained at the top of `scenarios/windows.txt`. Every scenario runs several times: as it
 //! stands, and with the engine restored from the store before every epoch, checkpoints taken in every
-//! epoch or only in some, computed on one thread or on several.
+//! epoch or only in some, with all state in memory or none that need not be, computed on one thread or on several.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, missing_docs)]
 
@@ -9,12 +9,14 @@
 mod parse;
 #[path = "scenarios/run.rs"]
 mod run;
+#[path = "scenarios/state.rs"]
+mod state;
 
 use std::fmt::Write;
 
 const PLAIN: run::Manner =
-    run::Manner { what: "as it stands", restarts: false, checkpoints: 1, threads: |_| 1 };
-const MANNERS: [run::Manner; 6] = [
+    run::Manner { what: "as it stands", restarts: false, checkpoints: 1, spills: false, threads: |_| 1 };
+const MANNERS: [run::Manner; 8] = [
     PLAIN,
     run::Manner { what: "restarted before every epoch", restarts: true, ..PLAIN },
     run::Manner { what: "with a checkpoint in every third epoch", checkpoints: 3, ..PLAIN },
@@ -24,12 +26,21 @@ const MANNERS: [run::Manner; 6] = [
         checkpoints: 2,
         ..PLAIN
     },
+    run::Manner { what: "with nothing in memory after an epoch", spills: true, ..PLAIN },
+    run::Manner {
+        what: "on two threads, with nothing in memory after every other epoch",
+        spills: true,
+        checkpoints: 2,
+        threads: |_| 2,
+        ..PLAIN
+    },
     run::Manner { what: "on three threads", threads: |_| 3, ..PLAIN },
     run::Manner {
         what: "restarted, each time on another number of threads, with a checkpoint in every other epoch",
         restarts: true,
         checkpoints: 2,
         threads: |epoch| [2, 1, 5, 3][epoch % 4],
+        ..PLAIN
     },
 ];
 

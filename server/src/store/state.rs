@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use millpond_engine::state::{Entries, StateKey, StateRow, StateView, Unreadable};
 use millpond_engine::time::Micros;
-use rocksdb::Range;
+use rocksdb::{Range, ReadOptions};
 
 use super::db::Family;
 use super::{Error, Store, keys};
@@ -48,6 +48,43 @@ impl StateView for PipelineState {
                     found(chunk * LOOKUP + place, &value);
                 }
             }
+        }
+        Ok(())
+    }
+
+    fn below(
+        &self,
+        operator: u16,
+        slice_end: Micros,
+        keys: &[(u8, &[u8])],
+        found: &mut dyn FnMut(usize, &[u8], &[u8]),
+    ) -> Result<(), Unreadable> {
+        let db = &self.store.db;
+        let family = db.family(Family::State).map_err(|e| unreadable(&e))?;
+        let prefix = keys::slice(self.group, operator, slice_end);
+        let mut options = ReadOptions::default();
+        if let Some(end) = keys::after(&prefix) {
+            options.set_iterate_upper_bound(end);
+        }
+        // One iterator for all: what lies beside what was read last is in its block.
+        let mut rows = db.rocks().raw_iterator_cf_opt(family, options);
+        let mut wanted = Vec::new();
+        for (place, (key_group, key)) in keys.iter().enumerate() {
+            wanted.clear();
+            wanted.extend_from_slice(&prefix);
+            wanted.push(*key_group);
+            wanted.extend_from_slice(key);
+            // Where it stands is at or behind the key before this one, and there may be nothing between.
+            if place == 0 || rows.key().is_some_and(|at| at < wanted.as_slice()) {
+                rows.seek(&wanted);
+            }
+            while let Some((at, value)) = rows.item()
+                && let Some(suffix) = at.strip_prefix(wanted.as_slice())
+            {
+                found(place, suffix, value);
+                rows.next();
+            }
+            rows.status().map_err(|e| Unreadable(e.into_string()))?;
         }
         Ok(())
     }

@@ -95,7 +95,7 @@ pub(super) trait Lane: Send + Sized + 'static {
     fn settle(&mut self, output: &mut Output) -> Result<(), Error>;
 
     /// The watermark that closes all there is.
-    fn last_end(&self) -> Option<Micros>;
+    fn last_end(&self) -> Result<Option<Micros>, Error>;
 
     /// The watermark moves to that of the epoch.
     fn advance(&mut self, watermark: Micros) -> Result<(), Error>;
@@ -172,8 +172,9 @@ impl<L: Lane> Derived for Lanes<L> {
         })?;
         let mut watermark = self.watermark.max(reached);
         if input.finished {
-            let ends = self.stations.iter().filter_map(|station| station.lane.last_end());
-            watermark = ends.fold(watermark, Micros::max);
+            for station in &self.stations {
+                watermark = station.lane.last_end()?.map_or(watermark, |end| watermark.max(end));
+            }
         }
         self.watermark = watermark;
         self.each(is_much, move |station| station.lane.advance(watermark))?;

@@ -7,6 +7,7 @@
 //! and the row at `t` comes out once `t + 1 µs <= W`, for then no other record of that time is on time.
 
 mod checkpoint;
+mod cold;
 mod due;
 mod frames;
 mod incoming;
@@ -28,12 +29,12 @@ use super::intake::by_slice;
 use super::keyed::Keyed;
 use super::lanes::{Cut, Horizon, Lane};
 use super::records::{Rows, Verdicts};
-use super::{CloseCursor, Emission, Error, Memory, Output};
+use super::{CloseCursor, Emission, Error, Memory, Output, RecordId};
 use crate::key;
 use crate::query::FeatureQuery;
 use crate::rolling::{Entry, Keys, Marks, Slices, Timers, Totals, identity_columns};
 use crate::runs::Runs;
-use crate::state::StateRow;
+use crate::state::{Ages, Cold, EMPTIED, KeyGroups, ROLLING, StateRow, StateView};
 use crate::time::{Micros, Span};
 
 /// Slices in the time for which a record is kept: so much more is kept than needed, at most.
@@ -74,8 +75,22 @@ pub(super) struct Rolling {
     watermark: Micros,
     /// Rows before this instant are out, whatever their key.
     reached: Micros,
-    /// Whether an epoch was applied since the engine was made: `pending` and `timers` are known.
+    /// Those that are due before this instant are out, or left.
+    collected: Micros,
+    /// What stands up to here in the order (instant, key) is out, too: where a large close stood when `pending` became
+    /// known.
+    resumed: Option<CloseCursor>,
+    /// Whether an epoch was applied since the engine was made, or since keys were let go of: `pending` and `timers` are
+    /// known.
     begun: bool,
+    /// Keys that are not in memory, by their records …
+    cold: Cold,
+    /// … and by their marks.
+    cold_marks: Cold,
+    /// By the number of the key.
+    ages: Ages,
+    /// Bytes that were not let go of the last time because they will be wanted soon.
+    kept_back: usize,
     /// Slices (operator, end) that are gone, but whose entries still lie in the store: until the next
     /// checkpoint.
     dropped: BTreeSet<(u16, Micros)>,
@@ -116,7 +131,13 @@ impl Lane for Rolling {
             latest: Micros::MIN,
             watermark,
             reached: Micros::MIN,
+            collected: Micros::MIN,
+            resumed: None,
             begun: false,
+            cold: Cold::new(ROLLING, checkpoint::PLACE + plan.others * RecordId::BYTES),
+            cold_marks: Cold::new(EMPTIED, checkpoint::INSTANT),
+            ages: Ages::default(),
+            kept_back: 0,
             dropped: BTreeSet::new(),
         };
         rolling.load(rows)?;
@@ -150,12 +171,11 @@ impl Lane for Rolling {
     }
 
     fn finish(&mut self, _output: &mut Output) -> Result<(), Error> {
-        self.collect_due();
-        self.close_to(None);
-        Ok(())
+        self.close_to(None)
     }
 
     fn take(&mut self, rows: Keyed) -> Result<(), Error> {
+        self.recall(&rows)?;
         self.keep(&rows)
     }
 
@@ -164,21 +184,22 @@ impl Lane for Rolling {
         Ok(())
     }
 
-    fn last_end(&self) -> Option<Micros> {
-        (self.latest > Micros::MIN).then(|| self.latest.next())
+    fn last_end(&self) -> Result<Option<Micros>, Error> {
+        let latest = self.latest_cold()?.max(Some(self.latest));
+        Ok(latest.filter(|latest| *latest > Micros::MIN).map(Micros::next))
     }
 
     fn advance(&mut self, watermark: Micros) -> Result<(), Error> {
         self.watermark = watermark;
-        self.collect_due();
-        Ok(())
+        self.collect_due(0)
     }
 
     fn due_at_most(&self, _enough: usize) -> usize {
-        self.left.len()
+        if self.collected < self.watermark { usize::MAX } else { self.left.len() }
     }
 
     fn due(&mut self, limit: usize) -> Result<Vec<CloseCursor>, Error> {
+        self.collect_due(limit)?;
         let cursor = |row: &Due| {
             let key = self.keys.bytes(row.key).to_vec();
             CloseCursor { window_end: Micros(row.at), key }
@@ -187,8 +208,7 @@ impl Lane for Rolling {
     }
 
     fn close(&mut self, cut: Option<&Cut>, _output: &mut Output) -> Result<(), Error> {
-        self.close_to(cut);
-        Ok(())
+        self.close_to(cut)
     }
 
     fn conclude(&mut self, checkpoint: bool, output: &mut Output) -> Result<(), Error> {
@@ -198,14 +218,23 @@ impl Lane for Rolling {
         if checkpoint { self.checkpoint(output) } else { Ok(()) }
     }
 
-    fn slices(&self) -> Vec<Micros> {
-        self.slices.iter().map(|(end, _)| *end).collect()
+    fn attach(&mut self, view: &Arc<dyn StateView>, key_groups: KeyGroups) -> Result<(), Error> {
+        self.cold.attach(view, key_groups)?;
+        Ok(self.cold_marks.attach(view, key_groups)?)
     }
 
     fn memory(&self) -> Memory {
-        let (rows, columns) = self.slices.bytes();
-        let record = size_of::<Entry>() + self.plan.tallies.len() * size_of::<i128>();
-        Memory { bytes: columns + rows * record + self.keys.len() * KEY, evictable: 0 }
+        let bytes = self.bytes();
+        let evictable = if self.cold.is_attached() { bytes.saturating_sub(self.kept_back) } else { 0 };
+        Memory { bytes: bytes + self.cold.bytes() + self.cold_marks.bytes(), evictable }
+    }
+
+    fn evict(&mut self, bytes: usize) -> Result<(), Error> {
+        self.let_go(bytes)
+    }
+
+    fn slices(&self) -> Vec<Micros> {
+        self.slices.iter().map(|(end, _)| *end).chain(self.cold.ends()).collect()
     }
 
     fn keys(&self) -> usize {
@@ -214,6 +243,13 @@ impl Lane for Rolling {
 }
 
 impl Rolling {
+    /// What keys and records take of the memory.
+    fn bytes(&self) -> usize {
+        let (rows, columns) = self.slices.bytes();
+        let record = size_of::<Entry>() + self.plan.tallies.len() * size_of::<i128>();
+        columns + rows * record + self.keys.len() * KEY
+    }
+
     /// Puts rows into their slices, and among the records of their keys.
     fn keep(&mut self, rows: &Keyed) -> Result<(), Error> {
         let (keys, columns) = rows.columns.split_at_checked(self.plan.shape.keys.len()).unwrap_or_default();
@@ -235,7 +271,7 @@ impl Rolling {
             return Err(Error::Contract("records without a place or a time".into()));
         };
         let mut bytes = Vec::new();
-        let owners = self.append(end, columns.to_vec(), |keys, record| {
+        let owners = self.append(end, columns.to_vec(), false, |keys, record| {
             bytes.clear();
             encoder.append(members.value(record) as usize, &mut bytes);
             keys.intern(&bytes)
@@ -253,11 +289,13 @@ impl Rolling {
         Ok(())
     }
 
-    /// Adds records of one slice; `owner` says of each, in order, which key it is of. Returns these.
+    /// Adds records of one slice, which lie in the store or do not; `owner` says of each, in order, which key it is of.
+    /// Returns these.
     fn append(
         &mut self,
         end: Micros,
         columns: Vec<ArrayRef>,
+        is_saved: bool,
         mut owner: impl FnMut(&mut Keys, usize) -> u32,
     ) -> Result<Vec<u32>, Error> {
         let times = columns.first().and_then(|times| times.as_primitive_opt::<Int64Type>()).cloned();
@@ -279,7 +317,7 @@ impl Rolling {
             keys.insert(number, entry, added, |peer| slices.identity(peer) <= slices.identity(entry));
             *latest = (*latest).max(Micros(time));
         }
-        slices.own(end, &owners);
+        slices.own(end, &owners, is_saved);
         Ok(owners)
     }
 
@@ -293,46 +331,57 @@ impl Rolling {
             for owner in &slice.owners {
                 self.keys.release(*owner);
             }
-            if slice.saved > 0 {
-                self.dropped.insert((crate::state::ROLLING, end));
+            if slice.durable {
+                self.dropped.insert((ROLLING, end));
             }
         }
+        self.dropped.extend(self.cold.retire(gone).map(|end| (ROLLING, end)));
         while let Some((end, marked)) = self.marks.pop_before(Micros(reached) - lateness) {
             for (owner, _) in &marked.rows {
                 self.keys.unmark(*owner, end.0);
                 self.keys.release(*owner);
             }
-            if marked.saved > 0 {
-                self.dropped.insert((crate::state::EMPTIED, end));
+            if marked.durable {
+                self.dropped.insert((EMPTIED, end));
             }
         }
+        let gone = self.cold_marks.retire(Micros(reached) - lateness);
+        self.dropped.extend(gone.map(|end| (EMPTIED, end)));
     }
 
-    /// What the first epoch after a restart needs to know: which rows wait, and when to look at which key.
+    /// What the first epoch after a restart, or after keys were let go of, needs to know: which rows wait, and when to look
+    /// at which key.
     fn know_closed(&mut self, cursor: Option<&CloseCursor>) {
         if std::mem::replace(&mut self.begun, true) {
             return;
         }
-        let horizon = self.watermark.0;
-        let mut waiting = Vec::new();
-        for number in self.keys.iter() {
-            let records = self.keys.records(number);
-            // Rows before this instant are out.
-            let from = match cursor {
-                None => horizon,
-                Some(cursor) if *self.keys.bytes(number) <= *cursor.key => cursor.window_end.next().0,
-                Some(cursor) => cursor.window_end.0,
-            };
-            if !self.emission.on_update {
-                waiting.extend(records.times(from).map(|time| (time, number)));
-            }
-            for (frame, of) in (0..).zip(&self.plan.frames) {
-                if let Some(at) = records.emptied(of.preceding.0, from, from, |_| {}) {
-                    self.timers.arm(number, frame, at);
-                }
+        self.collected = cursor.map_or(self.watermark, |cursor| cursor.window_end);
+        self.resumed = cursor.cloned();
+        self.sleep();
+        let numbers: Vec<u32> = self.keys.iter().collect();
+        for number in numbers {
+            self.watch(number);
+        }
+    }
+
+    /// Notes which rows of a key wait, and when to look at it.
+    fn watch(&mut self, number: u32) {
+        let from = self.is_out_to(self.keys.bytes(number));
+        let records = self.keys.records(number);
+        if !self.emission.on_update {
+            self.pending.extend(records.times(from).map(|time| (time, number)));
+        }
+        for (frame, of) in (0..).zip(&self.plan.frames) {
+            if let Some(at) = records.emptied(of.preceding.0, from, from, |_| {}) {
+                self.timers.arm(number, frame, at);
             }
         }
-        self.pending.extend(waiting);
+    }
+
+    /// Rows of a key before this instant are out, or left.
+    fn is_out_to(&self, key: &[u8]) -> i64 {
+        let resumed = self.resumed.as_ref().filter(|cursor| *key <= *cursor.key);
+        resumed.map_or(self.collected, |cursor| self.collected.max(cursor.window_end.next())).0
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod checkpoint;
 mod close;
+mod cold;
 mod ends;
 mod judge;
 mod revise;
@@ -26,7 +27,7 @@ use super::records::{Rows, Verdicts};
 use super::windowed::state_error;
 use super::{CloseCursor, Emission, Error, Memory, Output, stage};
 use crate::query::FeatureQuery;
-use crate::state::StateRow;
+use crate::state::{KeyGroups, StateRow, StateView};
 use crate::time::Micros;
 use crate::window::{Events, Session, Sessions, Stretches};
 
@@ -42,6 +43,12 @@ pub(super) struct Sessionized {
     watermark: Micros,
     /// Stretches of slices up to here stand in `open` or `closed`; not known before the first epoch.
     entered: Option<Micros>,
+    /// Sessions that end up to here are due, or closed.
+    reached: Micros,
+    /// Those up to here are closed, too: where a large close stood when `entered` became known.
+    resumed: Option<CloseCursor>,
+    /// All sessions that end up to here are closed.
+    closed_to: Micros,
     /// Where sessions that are not closed may end: of each stretch that may be the last of one.
     open: Ends,
     /// Where sessions ended that are closed and kept for late records.
@@ -56,6 +63,8 @@ pub(super) struct Sessionized {
     gone: BTreeSet<(Vec<u8>, Micros)>,
     /// The rows of an epoch, until it is known which of them are late.
     arrivals: Vec<Keyed>,
+    /// Bytes that were not let go of the last time because they will be wanted soon.
+    kept_back: usize,
 }
 
 impl Lane for Sessionized {
@@ -82,6 +91,9 @@ impl Lane for Sessionized {
             sessions,
             watermark,
             entered: None,
+            reached: Micros::MIN,
+            resumed: None,
+            closed_to: Micros::MIN,
             open: Ends::default(),
             closed: Ends::default(),
             due: VecDeque::new(),
@@ -89,6 +101,7 @@ impl Lane for Sessionized {
             taken: Vec::new(),
             gone: BTreeSet::new(),
             arrivals: Vec::new(),
+            kept_back: 0,
         })
     }
 
@@ -116,7 +129,6 @@ impl Lane for Sessionized {
     }
 
     fn finish(&mut self, output: &mut Output) -> Result<(), Error> {
-        self.collect_due();
         self.close_to(None, output)?;
         self.retire();
         Ok(())
@@ -129,6 +141,7 @@ impl Lane for Sessionized {
 
     fn settle(&mut self, output: &mut Output) -> Result<(), Error> {
         let mut arrivals = std::mem::take(&mut self.arrivals);
+        self.recall(&arrivals)?;
         self.judge(&mut arrivals, output)?;
         for rows in &arrivals {
             self.update(rows)?;
@@ -136,21 +149,21 @@ impl Lane for Sessionized {
         self.revise(output)
     }
 
-    fn last_end(&self) -> Option<Micros> {
-        self.sessions.greatest_end()
+    fn last_end(&self) -> Result<Option<Micros>, Error> {
+        self.greatest_end()
     }
 
     fn advance(&mut self, watermark: Micros) -> Result<(), Error> {
         self.watermark = watermark;
-        self.collect_due();
-        Ok(())
+        self.collect_due(0)
     }
 
     fn due_at_most(&self, _enough: usize) -> usize {
-        self.due.len()
+        if self.reached < self.watermark { usize::MAX } else { self.due.len() }
     }
 
     fn due(&mut self, limit: usize) -> Result<Vec<CloseCursor>, Error> {
+        self.collect_due(limit)?;
         let due = self.due.iter().take(limit);
         let cursor = |session: &Session| {
             let key = self.sessions.key(*session).to_vec();
@@ -169,22 +182,38 @@ impl Lane for Sessionized {
         if checkpoint { self.checkpoint(output) } else { Ok(()) }
     }
 
-    fn slices(&self) -> Vec<Micros> {
-        self.sessions.slices.keys().copied().collect()
+    fn attach(&mut self, view: &Arc<dyn StateView>, key_groups: KeyGroups) -> Result<(), Error> {
+        Ok(self.sessions.cold.attach(view, key_groups)?)
     }
 
     fn memory(&self) -> Memory {
-        let stretches: usize = self.sessions.slices.values().map(Stretches::bytes).sum();
-        Memory { bytes: stretches + self.keys() * LISTED, evictable: 0 }
+        let bytes = self.bytes();
+        let is_attached = self.sessions.cold.is_attached();
+        let evictable = if is_attached { bytes.saturating_sub(self.kept_back) } else { 0 };
+        Memory { bytes: bytes + self.sessions.cold.bytes(), evictable }
     }
 
-    /// Stretches.
+    fn evict(&mut self, bytes: usize) -> Result<(), Error> {
+        self.let_go(bytes)
+    }
+
+    fn slices(&self) -> Vec<Micros> {
+        self.sessions.slices.keys().copied().chain(self.sessions.cold.ends()).collect()
+    }
+
+    /// Stretches in memory.
     fn keys(&self) -> usize {
         self.sessions.slices.values().map(Stretches::len).sum()
     }
 }
 
 impl Sessionized {
+    /// What the stretches take of the memory.
+    fn bytes(&self) -> usize {
+        let stretches: usize = self.sessions.slices.values().map(Stretches::bytes).sum();
+        stretches + self.keys() * LISTED
+    }
+
     /// Takes rows into the stretches of their slices.
     fn update(&mut self, rows: &Keyed) -> Result<(), Error> {
         let (gap, edge, is_noted) = (self.plan.layout.slice(), self.watermark, self.emission.on_update);

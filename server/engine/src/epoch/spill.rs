@@ -11,8 +11,8 @@ use std::sync::Arc;
 
 use super::windowed::{Windowed, state_error};
 use super::{Emission, Engine, Error, Operator};
-use crate::query::{FeatureQuery, Shape, Window};
-use crate::state::{self, AGGREGATE, KeyGroups, StateKey, StateView};
+use crate::query::{FeatureQuery, Shape};
+use crate::state::{self, AGGREGATE, JOIN, KeyGroups, StateKey, StateView};
 use crate::time::Micros;
 use crate::window::{Layout, Pane, Shared};
 use crate::workers::Workers;
@@ -39,8 +39,8 @@ impl Engine {
         watermark: Micros,
         state: Arc<dyn StateView>,
     ) -> Result<Self, Error> {
-        // An operator that leaves its groups in the store has none of its entries read here.
-        let operator = if leaves_groups(&query) { AGGREGATE + 1 } else { AGGREGATE };
+        // An operator that leaves its keys in the store has none of its entries read here.
+        let operator = if leaves_groups(&query) { JOIN } else { AGGREGATE };
         let from = StateKey { operator, slice_end: Micros::MIN, key_group: 0, key: Vec::new() };
         // The operators take rows, not results: the first one that cannot be read ends the iteration.
         let mut failure = None;
@@ -81,9 +81,7 @@ impl Engine {
 /// Whether groups of the query's operator may stay in the store.
 pub(crate) fn leaves_groups(query: &FeatureQuery) -> bool {
     match &query.shape {
-        Shape::Windowed(windowed) => {
-            !matches!(windowed.window, Window::Session { .. }) && !Layout::new(windowed.window).is_shared()
-        }
+        Shape::Windowed(windowed) => !Layout::new(windowed.window).is_shared(),
         Shape::Rolling(_) => false,
     }
 }

@@ -123,8 +123,8 @@ impl Lane for Windowed {
         self.revise(output)
     }
 
-    fn last_end(&self) -> Option<Micros> {
-        self.panes.last_key_value().map(|(last, _)| self.plan.layout.last_end(*last))
+    fn last_end(&self) -> Result<Option<Micros>, Error> {
+        Ok(self.panes.last_key_value().map(|(last, _)| self.plan.layout.last_end(*last)))
     }
 
     fn advance(&mut self, watermark: Micros) -> Result<(), Error> {

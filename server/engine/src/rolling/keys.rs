@@ -82,12 +82,8 @@ impl Keys {
     /// The number of a key, which is new if need be.
     pub(crate) fn intern(&mut self, bytes: &[u8]) -> u32 {
         let hash = self.hasher.hash_one(bytes);
-        let all = &self.bytes;
-        let known = self.table.find(hash, |(known, number)| {
-            *known == hash && all.get(*number as usize).is_some_and(|known| known.get() == bytes)
-        });
-        if let Some((_, number)) = known {
-            return *number;
+        if let Some(number) = self.find_hashed(bytes, hash) {
+            return number;
         }
         // No column of a key is null: the first byte of all is the same.
         let prefix = prefix(bytes, 1);
@@ -110,6 +106,19 @@ impl Keys {
         }
         self.table.insert_unique(hash, (hash, number), |(hash, _)| *hash);
         number
+    }
+
+    /// The number of a key, if it is there.
+    pub(crate) fn find(&self, bytes: &[u8]) -> Option<u32> {
+        self.find_hashed(bytes, self.hasher.hash_one(bytes))
+    }
+
+    fn find_hashed(&self, bytes: &[u8], hash: u64) -> Option<u32> {
+        let all = &self.bytes;
+        let known = self.table.find(hash, |(known, number)| {
+            *known == hash && all.get(*number as usize).is_some_and(|known| known.get() == bytes)
+        });
+        known.map(|(_, number)| *number)
     }
 
     /// The order of keys by their bytes.
@@ -197,23 +206,41 @@ impl Keys {
     /// Gives a number back if nothing is left of its key; true: it was.
     pub(crate) fn release(&mut self, number: u32) -> bool {
         let place = number as usize;
-        let Some(last) = self.last.get_mut(place) else { return false };
+        let Some(last) = self.last.get(place) else { return false };
         // Without a record it is there for its marks alone.
         let is_left = *last >= self.forgotten && *last > i64::MIN;
         if is_left || self.marks.get(place).is_some_and(|marks| !marks.is_empty()) {
             return false;
         }
-        let (Some(bytes), Some(words)) = (self.bytes.get_mut(place), self.words.get_mut(place)) else {
-            return false;
+        self.evict(number);
+        true
+    }
+
+    /// The records of a key have other rows.
+    pub(crate) fn renumber(&mut self, number: u32, row: impl Fn(Entry) -> u32) {
+        if let Some(words) = self.words.get_mut(number as usize) {
+            records::renumber(words, &self.totals, row);
+        }
+    }
+
+    /// Forgets a key with all that is known of it, and gives its number back.
+    pub(crate) fn evict(&mut self, number: u32) {
+        let place = number as usize;
+        let (Some(bytes), Some(words), Some(marks), Some(last)) = (
+            self.bytes.get_mut(place),
+            self.words.get_mut(place),
+            self.marks.get_mut(place),
+            self.last.get_mut(place),
+        ) else {
+            return;
         };
         let hash = self.hasher.hash_one(bytes.get());
         if let Ok(entry) = self.table.find_entry(hash, |(_, other)| *other == number) {
             entry.remove();
         }
-        (*bytes, *words) = (Bytes::new(&[]), Vec::new());
+        (*bytes, *words, *marks) = (Bytes::new(&[]), Vec::new(), Vec::new());
         *last = i64::MAX;
         self.free.push(number);
-        true
     }
 }
 

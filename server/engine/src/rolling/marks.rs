@@ -17,8 +17,10 @@ pub(crate) struct Marks {
 pub(crate) struct Marked {
     /// Key and instant.
     pub(crate) rows: Vec<(u32, i64)>,
-    /// Those up to here lie in the store.
-    pub(crate) saved: usize,
+    /// Those of them that are not in the store yet.
+    pub(crate) unsaved: Vec<(u32, i64)>,
+    /// True once entries of this slice lie in the store.
+    pub(crate) durable: bool,
 }
 
 impl Marks {
@@ -30,9 +32,39 @@ impl Marks {
     /// Sets a mark, if it is not there.
     pub(crate) fn set(&mut self, keys: &mut Keys, key: u32, at: i64) {
         if keys.mark(key, at) {
-            let end = Micros(at).window_start(self.length, Span(0)) + self.length;
-            self.slices.entry(end).or_default().rows.push((key, at));
+            let marked = self.of(at);
+            marked.rows.push((key, at));
+            marked.unsaved.push((key, at));
         }
+    }
+
+    /// Puts one back that lies in the store.
+    pub(crate) fn restore(&mut self, keys: &mut Keys, key: u32, at: i64) {
+        if keys.mark(key, at) {
+            let marked = self.of(at);
+            marked.rows.push((key, at));
+            marked.durable = true;
+        }
+    }
+
+    fn of(&mut self, at: i64) -> &mut Marked {
+        let end = Micros(at).window_start(self.length, Span(0)) + self.length;
+        self.slices.entry(end).or_default()
+    }
+
+    /// Right after a checkpoint: keeps those of these keys alone. Returns the slices that others were in.
+    pub(crate) fn keep(&mut self, is_kept: impl Fn(u32) -> bool) -> Vec<Micros> {
+        let mut left = Vec::new();
+        for (end, marked) in &mut self.slices {
+            let before = marked.rows.len();
+            marked.rows.retain(|(key, _)| is_kept(*key));
+            if marked.rows.len() < before {
+                marked.rows.shrink_to_fit();
+                left.push(*end);
+            }
+        }
+        self.slices.retain(|_, marked| !marked.rows.is_empty());
+        left
     }
 
     /// The slices, ascending.

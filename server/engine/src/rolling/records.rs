@@ -241,6 +241,15 @@ pub(super) fn insert(
     totals.add_all(words.get_mut(..totals.words).unwrap_or_default(), added);
 }
 
+/// Says which row each record is.
+pub(super) fn renumber(words: &mut [u64], totals: &Totals, row: impl Fn(Entry) -> u32) {
+    for record in words.get_mut(totals.words..).unwrap_or_default().chunks_mut(OWN + totals.words) {
+        if let [time, known, ..] = record {
+            *known = u64::from(row(Entry { time: *time as i64, row: *known as u32 }));
+        }
+    }
+}
+
 /// Lets go of the first records.
 pub(super) fn drop_first(words: &mut Vec<u64>, totals: &Totals, records: usize) {
     let gone = records * (OWN + totals.words);

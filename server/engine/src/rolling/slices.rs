@@ -1,9 +1,10 @@
 //! The columns that are kept of records, by stretches of time.
 
 use std::collections::{BTreeMap, btree_map};
+use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, Int64Array, UInt16Array, UInt32Array};
+use arrow::array::{Array, ArrayRef, AsArray, Int64Array, UInt16Array, UInt32Array};
 use arrow::datatypes::{DataType, Int64Type, UInt16Type, UInt32Type};
 use datafusion::error::Result;
 
@@ -41,8 +42,10 @@ pub(crate) struct Slice {
     /// The key of each row.
     pub(crate) owners: Vec<u32>,
     rows: u32,
-    /// Rows up to here lie in the store.
-    pub(crate) saved: usize,
+    /// Rows that are not in the store yet, ascending.
+    unsaved: Vec<Range<u32>>,
+    /// True once entries of this slice lie in the store.
+    pub(crate) durable: bool,
 }
 
 pub(super) struct Chunk {
@@ -56,6 +59,11 @@ impl Slices {
     /// No rows yet, in slices of `length`, which is positive.
     pub(crate) fn new(length: Span, others: Option<usize>) -> Self {
         Self { length: length.0.max(1), others, slices: BTreeMap::new() }
+    }
+
+    /// Length of a slice.
+    pub(crate) fn length(&self) -> Span {
+        Span(self.length)
     }
 
     /// End of the slice that holds a time.
@@ -89,11 +97,42 @@ impl Slices {
         Ok(first)
     }
 
-    /// Says which keys the rows of a slice are of that were added last.
-    pub(crate) fn own(&mut self, end: Micros, owners: &[u32]) {
-        if let Some(slice) = self.slices.get_mut(&end) {
-            slice.owners.extend_from_slice(owners);
+    /// Says which keys the rows of a slice are of that were added last, and whether they lie in the store.
+    pub(crate) fn own(&mut self, end: Micros, owners: &[u32], is_saved: bool) {
+        let Some(slice) = self.slices.get_mut(&end) else { return };
+        let first = slice.owners.len() as u32;
+        slice.owners.extend_from_slice(owners);
+        slice.durable |= is_saved;
+        let until = slice.owners.len() as u32;
+        match slice.unsaved.last_mut() {
+            _ if is_saved => {}
+            Some(last) if last.end == first => last.end = until,
+            _ => slice.unsaved.push(first..until),
         }
+    }
+
+    /// Right after a checkpoint: keeps the rows of these keys alone, which have other numbers then: `renumbered` is told
+    /// the end of a slice, and of each of its rows the number, or [`u32::MAX`]. Returns the slices that others were in.
+    pub(crate) fn keep(
+        &mut self,
+        is_kept: impl Fn(u32) -> bool,
+        mut renumbered: impl FnMut(Micros, &[u32]),
+    ) -> Result<Vec<Micros>> {
+        let mut left = Vec::new();
+        for (end, slice) in &mut self.slices {
+            let mut next = 0..;
+            let number =
+                |owner: &u32| if is_kept(*owner) { next.next().unwrap_or(u32::MAX) } else { u32::MAX };
+            let numbers: Vec<u32> = slice.owners.iter().map(number).collect();
+            if !numbers.contains(&u32::MAX) {
+                continue;
+            }
+            left.push(*end);
+            slice.take(&numbers)?;
+            renumbered(*end, &numbers);
+        }
+        self.slices.retain(|_, slice| slice.rows > 0);
+        Ok(left)
     }
 
     /// Which record an entry is.
@@ -134,6 +173,52 @@ impl Slices {
 }
 
 impl Slice {
+    /// Keeps the rows that have a number.
+    fn take(&mut self, numbers: &[u32]) -> Result<()> {
+        let mut kept: Vec<Vec<ArrayRef>> = Vec::new();
+        for chunk in &self.chunks {
+            let own = numbers.get(chunk.first as usize..chunk.first as usize + chunk.rows);
+            let rows = (0..).zip(own.unwrap_or_default()).filter(|(_, number)| **number < u32::MAX);
+            let rows = UInt32Array::from_iter_values(rows.map(|(row, _)| row));
+            if !rows.is_empty() {
+                let columns = chunk.columns.iter().map(|column| arrow::compute::take(column, &rows, None));
+                kept.push(columns.collect::<Result<_, _>>()?);
+            }
+        }
+        let width = kept.first().map_or(0, Vec::len);
+        let column = |at: usize| {
+            let parts: Vec<&dyn Array> = kept.iter().filter_map(|c| c.get(at)).map(AsRef::as_ref).collect();
+            arrow::compute::concat(&parts)
+        };
+        let columns = (0..width).map(column).collect::<Result<Vec<_>, _>>()?;
+        let mut number = numbers.iter();
+        self.owners.retain(|_| number.next().is_some_and(|number| *number < u32::MAX));
+        self.rows = self.owners.len() as u32;
+        self.chunks.clear();
+        if self.rows > 0 {
+            self.chunks.push(Chunk { first: 0, rows: self.owners.len(), columns });
+        }
+        Ok(())
+    }
+
+    /// The keys of the rows that are not in the store yet.
+    pub(crate) fn unsaved(&self) -> impl Iterator<Item = u32> {
+        let owners = |rows: &Range<u32>| self.owners.get(rows.start as usize..rows.end as usize);
+        self.unsaved.iter().filter_map(owners).flatten().copied()
+    }
+
+    /// Whether a row is not in the store yet.
+    pub(crate) fn is_unsaved(&self, row: u32) -> bool {
+        let place = self.unsaved.partition_point(|rows| rows.end <= row);
+        self.unsaved.get(place).is_some_and(|rows| rows.start <= row)
+    }
+
+    /// All rows lie in the store.
+    pub(crate) fn saved(&mut self) {
+        self.durable |= !self.unsaved.is_empty();
+        self.unsaved.clear();
+    }
+
     /// The chunk of a row, and its place there.
     pub(super) fn chunk(&self, row: u32) -> Option<(&Chunk, usize)> {
         let place = self.chunks.partition_point(|c| c.first <= row).checked_sub(1)?;

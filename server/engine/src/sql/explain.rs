@@ -76,6 +76,7 @@ impl FeatureQuery {
     pub fn explain(&self, watermark_delay: Span, allowed_lateness: Span) -> Explain {
         let mut state = Vec::new();
         joined(&self.input, &mut state);
+        let memory = self.memory(!state.is_empty());
         state.extend(self.aggregates(allowed_lateness));
         let key = self.key.iter().filter_map(|i| self.output.fields().get(*i));
         Explain {
@@ -86,7 +87,7 @@ impl FeatureQuery {
             output: columns(&self.output),
             emission: self.emission(allowed_lateness),
             watermark_delay: self.delay(watermark_delay),
-            memory: self.memory().to_owned(),
+            memory,
         }
     }
 
@@ -108,12 +109,15 @@ impl FeatureQuery {
     }
 
     /// Where the state lies, in words.
-    fn memory(&self) -> &'static str {
-        if leaves_groups(self) {
-            "what the memory budget has no room for lies in the store alone, and is read when a record comes into it"
-        } else {
-            "all of it is in memory, whatever the memory budget is"
+    fn memory(&self, joins: bool) -> String {
+        let all = "all of it is in memory, whatever the memory budget is";
+        if !leaves_groups(self) {
+            return all.to_owned();
         }
+        let joined = if joins { "; rows that a join keeps are all in memory" } else { "" };
+        format!(
+            "what the memory budget has no room for lies in the store alone, and is read when it is wanted{joined}"
+        )
     }
 
     /// The partial aggregates that are kept, or the records that they are computed from.

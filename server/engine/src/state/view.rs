@@ -27,6 +27,17 @@ pub trait StateView: Send + Sync {
         found: &mut dyn FnMut(usize, &[u8]),
     ) -> Result<(), Unreadable>;
 
+    /// Looks up what lies below keys of one slice of an operator, each with its key group: in the order of the
+    /// store, and each once. No key is the beginning of another one. `found` is told of each entry that begins with a key,
+    /// in order: the key's position, what follows the key, and the value.
+    fn below(
+        &self,
+        operator: u16,
+        slice_end: Micros,
+        keys: &[(u8, &[u8])],
+        found: &mut dyn FnMut(usize, &[u8], &[u8]),
+    ) -> Result<(), Unreadable>;
+
     /// The entries from a key on, itself included, of all operators.
     fn scan(&self, from: &StateKey) -> Result<Entries<'_>, Unreadable>;
 }
@@ -162,6 +173,28 @@ pub(crate) mod tests {
                 let key = StateKey { operator, slice_end, key_group: *key_group, key: key.to_vec() };
                 if let Some(value) = rows.get(&key) {
                     found(place, value);
+                }
+            }
+            Ok(())
+        }
+
+        fn below(
+            &self,
+            operator: u16,
+            slice_end: Micros,
+            keys: &[(u8, &[u8])],
+            found: &mut dyn FnMut(usize, &[u8], &[u8]),
+        ) -> Result<(), Unreadable> {
+            assert!(keys.is_sorted_by(|a, b| a < b), "keys come in order, each once");
+            let rows = self.0.read().unwrap();
+            for (place, (key_group, key)) in keys.iter().enumerate() {
+                let from = StateKey { operator, slice_end, key_group: *key_group, key: key.to_vec() };
+                let is_of = |known: &StateKey| {
+                    (known.operator, known.slice_end, known.key_group) == (operator, slice_end, *key_group)
+                };
+                for (known, value) in rows.range(from..).take_while(|(known, _)| is_of(known)) {
+                    let Some(suffix) = known.key.strip_prefix(*key) else { break };
+                    found(place, suffix, value);
                 }
             }
             Ok(())

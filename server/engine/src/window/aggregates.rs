@@ -100,6 +100,20 @@ impl Aggregates {
         Ok(accumulators.merge(functions, columns, &groups, total)?)
     }
 
+    /// The same, and what is saved stays so if all are.
+    pub(crate) fn add(
+        &mut self,
+        functions: &[Function],
+        columns: Vec<ArrayRef>,
+        known: usize,
+        more: usize,
+    ) -> Result<(), Error> {
+        match self {
+            Self::Saved(_) => self.append(columns),
+            Self::Live(_) => self.load(functions, &columns, known, more),
+        }
+    }
+
     /// Bytes in memory.
     pub(crate) fn bytes(&self) -> usize {
         match self {

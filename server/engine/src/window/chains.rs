@@ -145,9 +145,18 @@ impl<L: Linked> Chains<L> {
 
     /// Forgets the link of a key in a slice.
     pub(crate) fn remove(&mut self, chain: u32, slice_end: Micros) {
+        self.retain(chain, |link| link.slice_end() != slice_end);
+    }
+
+    /// Forgets a key.
+    pub(crate) fn forget(&mut self, chain: u32) {
+        self.retain(chain, |_| false);
+    }
+
+    fn retain(&mut self, chain: u32, keep: impl Fn(&L) -> bool) {
         let Some(of_key) = self.chains.get_mut(chain as usize) else { return };
         let before = of_key.links.len();
-        of_key.links.retain(|link| link.slice_end() != slice_end);
+        of_key.links.retain(keep);
         if before > 0
             && of_key.links.is_empty()
             && let Ok(entry) = self.table.find_entry(of_key.hash, |(_, number)| *number == chain)
@@ -156,6 +165,11 @@ impl<L: Linked> Chains<L> {
             of_key.key = Box::default();
             self.free.push(chain);
         }
+    }
+
+    /// The numbers of all keys.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = u32> {
+        (0..).zip(&self.chains).filter(|(_, chain)| !chain.links.is_empty()).map(|(number, _)| number)
     }
 }
 
@@ -184,5 +198,7 @@ mod tests {
         assert_eq!((chains.find(b"bob"), chains.find(b"ann")), (None, Some(ann)));
         assert_eq!(chains.add(b"cat", link(50, 0)), bob, "a number that is free");
         assert_eq!((chains.links(bob), chains.key(bob)), (&[link(50, 0)][..], &b"cat"[..]));
+        chains.forget(ann);
+        assert_eq!((chains.find(b"ann"), chains.iter().collect::<Vec<_>>()), (None, vec![bob]));
     }
 }

@@ -10,13 +10,16 @@
 //! the first and last event of each. So an event that extends a session, or joins two, moves nothing, and a
 //! session's value is the merge of its stretches, in their order: it does not depend on when it is asked for.
 
+mod cold;
+
 use std::collections::{BTreeMap, BTreeSet, btree_map};
+use std::ops::Range;
 
 use arrow::array::ArrayRef;
 use arrow::datatypes::SchemaRef;
 
 use super::{Chains, Error, Events, Extent, Link, Said, Stretches};
-use crate::state::{Function, Merge, codec};
+use crate::state::{AGGREGATE, Ages, Cold, Function, Merge, StateRow, codec};
 use crate::time::{Micros, Span};
 
 /// How many stretches a session may have over a checkpoint; of a longer one all but the last are made one.
@@ -48,6 +51,10 @@ pub(crate) struct Sessions {
     dropped: BTreeSet<Micros>,
     /// Numbers of keys with so many stretches that they may have a long session: all of them, at every checkpoint.
     long: BTreeSet<u32>,
+    /// Keys that are not in memory: with none of their stretches.
+    pub(crate) cold: Cold,
+    /// By the number of the key.
+    pub(crate) ages: Ages,
 }
 
 impl Sessions {
@@ -58,6 +65,8 @@ impl Sessions {
             chains: Chains::default(),
             dropped: BTreeSet::new(),
             long: BTreeSet::new(),
+            cold: Cold::new(AGGREGATE, 0),
+            ages: Ages::default(),
         }
     }
 
@@ -75,17 +84,19 @@ impl Sessions {
         Ok(())
     }
 
-    /// Puts saved stretches of one slice back.
-    pub(crate) fn restore<'r>(
+    /// Puts saved stretches of one slice back. Returns their numbers.
+    pub(crate) fn restore(
         &mut self,
         schema: &SchemaRef,
+        functions: &[Function],
         state: &[codec::Column],
         slice_end: Micros,
-        rows: impl Iterator<Item = (&'r [u8], &'r [u8])> + Clone,
-    ) -> Result<(), Error> {
-        let begun = self.slice(schema, slice_end)?.restore(schema, state, rows)?;
-        self.list(slice_end, begun);
-        Ok(())
+        rows: &[StateRow],
+    ) -> Result<Range<u32>, Error> {
+        let rows = rows.iter().map(|row| (row.key.key.as_slice(), row.value.as_slice()));
+        let begun = self.slice(schema, slice_end)?.restore(schema, functions, state, rows)?;
+        self.list(slice_end, begun.clone());
+        Ok(begun)
     }
 
     fn slice(&mut self, schema: &SchemaRef, slice_end: Micros) -> Result<&mut Stretches, Error> {
@@ -103,6 +114,7 @@ impl Sessions {
             if self.chains.links(chain).len() > LONG {
                 self.long.insert(chain);
             }
+            self.ages.note(chain);
         }
     }
 
@@ -114,6 +126,17 @@ impl Sessions {
     pub(crate) fn extents(&self, key: &[u8]) -> impl Iterator<Item = Extent> {
         let links = self.chains.find(key).map_or(&[][..], |chain| self.chains.links(chain));
         links.iter().filter_map(|link| self.extent(link))
+    }
+
+    /// The sessions of a key, the last one first.
+    pub(crate) fn of_key(&self, chain: u32) -> impl Iterator<Item = Session> {
+        let mut to = self.chains.links(chain).last().map(|link| link.slice_end);
+        std::iter::from_fn(move || {
+            let session = self.find(chain, to?)?;
+            let before = self.chains.links(chain).iter().rev();
+            to = before.map(|link| link.slice_end).find(|slice_end| *slice_end < session.from);
+            Some(session)
+        })
     }
 
     /// The key of a session.
@@ -219,8 +242,12 @@ impl Sessions {
 
     fn forget(&mut self, slice_end: Micros, number: u32) {
         let btree_map::Entry::Occupied(mut slice) = self.slices.entry(slice_end) else { return };
+        if slice.get().is_stored(number) {
+            self.cold.bury(slice_end, slice.get().key(number));
+        }
         slice.get_mut().remove(number);
-        if slice.get().len() == 0 && slice.remove().durable {
+        // Entries of keys that are not in memory stay: what is gone is removed one by one at the next checkpoint.
+        if slice.get().len() == 0 && !self.cold.has(slice_end) && slice.remove().durable {
             self.dropped.insert(slice_end);
         }
     }
@@ -240,12 +267,7 @@ impl Sessions {
     fn fold_those(&mut self, functions: &[Function], chains: &BTreeSet<u32>) -> Result<(), Error> {
         let mut folded: Vec<Session> = Vec::new();
         for chain in chains.iter().copied() {
-            let mut to = self.chains.links(chain).last().map(|link| link.slice_end);
-            while let Some(session) = to.and_then(|to| self.find(chain, to)) {
-                let before = self.chains.links(chain).iter().rev();
-                to = before.map(|link| link.slice_end).find(|slice_end| *slice_end < session.from);
-                folded.extend(self.all_but_last(session));
-            }
+            folded.extend(self.of_key(chain).filter_map(|session| self.all_but_last(session)));
         }
         if folded.is_empty() {
             return Ok(());

@@ -248,10 +248,15 @@ impl Stretches {
             if !self.said.is_empty() {
                 self.said.remove(&number);
             }
-            if self.is_stored.get(number as usize).copied().unwrap_or_default() {
+            if self.is_stored(number) {
                 self.removed.push(number);
             }
         }
+    }
+
+    /// Whether a stretch lies in the store.
+    pub(crate) fn is_stored(&self, number: u32) -> bool {
+        self.is_stored.get(number as usize).copied().unwrap_or_default()
     }
 
     /// Puts a stretch in the place of another one of its key; its states are still to be appended.
@@ -302,22 +307,30 @@ impl Stretches {
             return Ok(false);
         }
         let left: Vec<u32> = self.all().collect();
+        self.keep(schema, &left)?;
+        Ok(true)
+    }
+
+    /// Right after a checkpoint: lets go of all stretches but these, which are ascending and numbered anew. Nothing is said
+    /// of the entries of the others.
+    pub(crate) fn keep(&mut self, schema: &SchemaRef, left: &[u32]) -> Result<(), Error> {
         let keys = key::decode(left.iter().map(|number| self.key(*number)), schema)?;
         let mut groups = Groups::new(schema)?;
         groups.intern(&keys, left.len(), &mut self.numbers)?;
         if groups.len() != left.len() {
             return Err(Error::Twice);
         }
-        self.aggregates.keep(&UInt32Array::from(left.clone()), self.group.len())?;
+        self.aggregates.keep(&UInt32Array::from(left.to_vec()), self.group.len())?;
         self.extents = left.iter().filter_map(|number| self.extent(*number)).collect();
         let of = |(new, old): (u32, &u32)| Some((new, self.said.get(old).copied()?));
-        self.said = (0..).zip(&left).filter_map(of).collect();
+        self.said = (0..).zip(left).filter_map(of).collect();
         self.groups = groups;
         self.chain = left.iter().map(|number| self.chain(*number)).collect();
         self.group = (0..left.len() as u32).collect();
         self.current = self.group.clone();
         self.is_gone = vec![false; left.len()];
         self.is_stored = vec![true; left.len()];
-        Ok(true)
+        self.live = left.len();
+        Ok(())
     }
 }

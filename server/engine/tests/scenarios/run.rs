@@ -12,12 +12,13 @@ use millpond_engine::epoch::{
 };
 use millpond_engine::query::{FeatureQuery, Source};
 use millpond_engine::sql::{self, CHANGES, Group, Table};
-use millpond_engine::state::{StateChange, StateKey, StateRow};
+use millpond_engine::state::StateChange;
 use millpond_engine::time::{Micros, Span};
 use millpond_engine::watermark::{self, PartitionTime};
 use millpond_engine::workers::Workers;
 
 use super::parse::{Happening, Lookup, Scenario, Setting, instant, normal, types, written};
+use super::state::State;
 
 /// What the group is made of: enough to make its engine again.
 enum Definition {
@@ -29,7 +30,7 @@ enum Definition {
 #[derive(Default)]
 struct Store {
     /// As of the last checkpoint.
-    state: BTreeMap<StateKey, Vec<u8>>,
+    state: State,
     state_at: Option<Micros>,
     /// The epochs since.
     journal: Vec<Journalled>,
@@ -76,6 +77,8 @@ pub struct Manner {
     pub restarts: bool,
     /// A checkpoint is taken in every epoch of this many.
     pub checkpoints: usize,
+    /// After a checkpoint all that need not be in memory is let go of.
+    pub spills: bool,
     /// How many threads the engine that is made before an epoch computes on.
     pub threads: fn(usize) -> usize,
 }
@@ -123,7 +126,11 @@ pub fn run(scenario: &Scenario, manner: Manner) -> Result<(), String> {
         };
         let output = given.apply(&mut engine).map_err(|e| format!("  line {}: {e}", epoch.line))?;
         let mut actual = described(&output, &texts);
+        let is_durable = given.checkpoint;
         store.commit(&output, given);
+        if manner.spills && is_durable {
+            engine.evict(0).map_err(|e| format!("  line {}: {e}", epoch.line))?;
+        }
         if store.state.is_empty() {
             actual.push("state empty".into());
         }
@@ -161,26 +168,16 @@ impl Store {
         }
         self.journal.clear();
         self.state_at = self.watermark;
-        for change in &output.state {
-            match change {
-                StateChange::Put(row) => drop(self.state.insert(row.key.clone(), row.value.clone())),
-                StateChange::Delete(key) => drop(self.state.remove(key)),
-                StateChange::DropSlice { operator, slice_end, key_groups } => {
-                    let is_of = |k: &StateKey| (k.operator, k.slice_end) == (*operator, *slice_end);
-                    self.state.retain(|k, _| !is_of(k) || !key_groups.contains(k.key_group));
-                }
-            }
-        }
+        self.state.apply(&output.state);
     }
 }
 
 fn restore(definition: &Definition, store: &Store, threads: usize) -> Result<Engine, String> {
     let watermark = store.state_at.unwrap_or(Micros::MIN);
-    let rows = store.state.iter().map(|(k, v)| StateRow { key: k.clone(), value: v.clone() });
     let mut engine = match definition {
         Definition::Derived(query, emission) => {
             let workers = Arc::new(Workers::eager(threads));
-            Engine::restore_on(&workers, query.clone(), *emission, watermark, rows)
+            Engine::resume(&workers, query.clone(), *emission, watermark, Arc::new(store.state.clone()))
         }
         Definition::Ingested(group) => Engine::ingest(group.clone(), watermark),
     }

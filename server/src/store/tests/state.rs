@@ -83,3 +83,40 @@ fn entries_are_looked_up_by_the_thousand_and_found_by_position() {
     assert!(store.state_bytes(GROUP).unwrap() > 1000);
     assert_eq!(store.state_bytes(GroupId(GROUP.0 + 1)).unwrap(), 0);
 }
+
+#[test]
+fn what_lies_below_keys_is_found_in_order() {
+    let fixture = Fixture::new();
+    let store = fixture.open();
+    let key = |slice_end, key: &[u8]| StateKey {
+        operator: 16,
+        slice_end: Micros(slice_end),
+        key_group: u8::from(key[0] > b'm'),
+        key: key.to_vec(),
+    };
+    let entries =
+        [key(10, b"k"), key(20, b"a1"), key(20, b"a2"), key(20, b"c"), key(20, b"c9"), key(20, b"z1")];
+    let put = |key: &StateKey| StateChange::Put(StateRow { key: key.clone(), value: key.key.clone() });
+    let mut commit = epoch(1, &[]);
+    commit.state = entries.iter().map(put).collect();
+    store.commit(&commit).unwrap();
+    let below = |slice_end, wanted: &[&[u8]]| {
+        let wanted: Vec<(u8, &[u8])> = wanted.iter().map(|key| (u8::from(key[0] > b'm'), *key)).collect();
+        let mut found: Vec<(usize, Vec<u8>, Vec<u8>)> = Vec::new();
+        let mut each =
+            |place: usize, suffix: &[u8], value: &[u8]| found.push((place, suffix.to_vec(), value.to_vec()));
+        store.state(GROUP).below(16, Micros(slice_end), &wanted, &mut each).unwrap();
+        let expected = |(place, suffix, value): &(usize, Vec<u8>, Vec<u8>)| {
+            assert_eq!(*value, [wanted[*place].1, suffix].concat());
+            (*place, String::from_utf8(suffix.clone()).unwrap())
+        };
+        found.iter().map(expected).collect::<Vec<_>>()
+    };
+    let (one, two, nine) = ("1".to_owned(), "2".to_owned(), "9".to_owned());
+    let all: [&[u8]; 6] = [b"a", b"b", b"c", b"d", b"y", b"z"];
+    let found = [(0, one.clone()), (0, two), (2, String::new()), (2, nine), (5, one)];
+    assert_eq!(below(20, &all), found);
+    assert_eq!(below(20, &[b"b", b"d"]), []);
+    assert_eq!(below(10, &[b"a", b"k", b"z"]), [(1, String::new())]);
+    assert_eq!(below(30, &all), []);
+}

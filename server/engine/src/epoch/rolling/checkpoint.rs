@@ -12,7 +12,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, ListArray, StructArray};
+use arrow::array::{Array, ArrayRef, AsArray, ListArray, PrimitiveArray, StructArray};
 use arrow::buffer::OffsetBuffer;
 use arrow::datatypes::{DataType, Int64Type};
 use datafusion::error::DataFusionError;
@@ -21,15 +21,15 @@ use super::super::windowed::state_error;
 use super::super::{Error, Output, RecordId};
 use super::Rolling;
 use crate::key;
-use crate::rolling::{Gather, Identity, Keys, Places};
+use crate::rolling::{Gather, Identity, Keys, Places, Slice};
 use crate::state::{EMPTIED, ROLLING, StateChange, StateKey, StateRow, codec};
 use crate::time::Micros;
 
 /// Bytes behind the key of an entry: where its first record stands.
-const PLACE: usize = 22;
+pub(super) const PLACE: usize = 22;
 
 /// Bytes behind the key of a mark: its instant.
-const INSTANT: usize = 8;
+pub(super) const INSTANT: usize = 8;
 
 /// Entries put back at a time.
 const RESTORE_CHUNK: usize = 1 << 14;
@@ -40,32 +40,32 @@ impl Rolling {
         for (operator, slice_end) in std::mem::take(&mut self.dropped) {
             output.state.push(StateChange::drop_slice(operator, slice_end));
         }
+        self.ages.checkpoint();
         let places = Places::new(&self.slices);
         for (end, slice) in self.slices.iter() {
-            let new = slice.owners.get(slice.saved..).unwrap_or_default();
-            if !new.is_empty() {
-                self.save(*end, new, slice.saved as u32, &places, output)?;
+            let mut keys: Vec<u32> = slice.unsaved().collect();
+            keys.sort_unstable();
+            keys.dedup();
+            if !keys.is_empty() {
+                keys.iter().for_each(|key| self.ages.note(*key));
+                self.save(*end, keys, slice, &places, output)?;
             }
         }
-        for (_, slice) in self.slices.iter_mut() {
-            slice.saved = slice.owners.len();
-        }
+        self.slices.iter_mut().for_each(|(_, slice)| slice.saved());
         self.save_marks(output);
+        self.kept_back = 0;
         Ok(())
     }
 
-    /// Saves the rows of a slice from number `first` on; `owners` are their keys.
+    /// Saves the rows of a slice that are not in the store yet; `keys` are their keys.
     fn save(
         &self,
         end: Micros,
-        owners: &[u32],
-        first: u32,
+        keys: Vec<u32>,
+        slice: &Slice,
         places: &Places<'_>,
         output: &mut Output,
     ) -> Result<(), Error> {
-        let mut keys: Vec<u32> = owners.to_vec();
-        keys.sort_unstable();
-        keys.dedup();
         let mut keys: Vec<(u8, u32)> =
             keys.into_iter().map(|key| (key::key_group(self.keys.bytes(key)), key)).collect();
         keys.sort_unstable_by(|(one, a), (other, b)| {
@@ -76,7 +76,7 @@ impl Rolling {
         for (key_group, number) in keys {
             let known = self.keys.records(number);
             let own = known.between(self.slices.start_of(end), end.0.saturating_sub(1));
-            let own = known.iter(own).filter(|entry| entry.row >= first);
+            let own = known.iter(own).filter(|entry| slice.is_unsaved(entry.row));
             let before = records.len();
             let mut place = None;
             for entry in own {
@@ -119,8 +119,7 @@ impl Rolling {
     fn save_marks(&mut self, output: &mut Output) {
         let Self { marks, keys, .. } = self;
         for (end, marked) in marks.iter_mut() {
-            let new = marked.rows.get(marked.saved..).unwrap_or_default();
-            let mut rows: Vec<StateKey> = new
+            let mut rows: Vec<StateKey> = std::mem::take(&mut marked.unsaved)
                 .iter()
                 .map(|(number, at)| {
                     let bytes = keys.bytes(*number);
@@ -130,9 +129,9 @@ impl Rolling {
                 })
                 .collect();
             rows.sort_unstable();
+            marked.durable |= !rows.is_empty();
             let put = |key| StateChange::Put(StateRow { key, value: vec![codec::VERSION] });
             output.state.extend(rows.into_iter().map(put));
-            marked.saved = marked.rows.len();
         }
     }
 
@@ -159,17 +158,11 @@ impl Rolling {
             }
             chunk.push(row);
         }
-        self.load_chunk(&chunk)?;
-        for (_, slice) in self.slices.iter_mut() {
-            slice.saved = slice.owners.len();
-        }
-        for (_, marked) in self.marks.iter_mut() {
-            marked.saved = marked.rows.len();
-        }
-        Ok(())
+        self.load_chunk(&chunk)
     }
 
-    fn load_mark(&mut self, row: &StateRow) -> Result<(), Error> {
+    /// Puts a mark back.
+    pub(super) fn load_mark(&mut self, row: &StateRow) -> Result<(), Error> {
         let read = || {
             let (key, at) = row.key.key.split_last_chunk::<INSTANT>()?;
             (row.value == [codec::VERSION]).then_some((key, unflipped(*at)))
@@ -178,23 +171,32 @@ impl Rolling {
             return Err(refused(row.key.slice_end, "a mark in words of another release"));
         };
         let number = self.keys.intern(key);
-        self.marks.set(&mut self.keys, number, at);
+        self.marks.restore(&mut self.keys, number, at);
         Ok(())
     }
 
-    /// Puts entries of one slice back.
-    fn load_chunk(&mut self, chunk: &[StateRow]) -> Result<(), Error> {
-        let Some(end) = chunk.first().map(|row| row.key.slice_end) else { return Ok(()) };
-        let values = chunk.iter().map(|row| row.value.as_slice());
+    /// The lists of records that entries of one slice are, and the times of all records.
+    pub(super) fn decode(
+        &self,
+        end: Micros,
+        rows: &[StateRow],
+    ) -> Result<(ListArray, PrimitiveArray<Int64Type>), Error> {
+        let values = rows.iter().map(|row| row.value.as_slice());
         let lists = codec::decode(std::slice::from_ref(&self.plan.state), values)
             .map_err(|e| state_error(end, &e))?;
-        let records = lists.first().and_then(|l| l.as_list_opt::<i32>());
-        let Some(lists) = records else { return Err(refused(end, "an entry is no list of records")) };
-        let records = lists.values().as_struct_opt();
-        let times = records.and_then(|r| r.columns().first()).and_then(|c| c.as_primitive_opt::<Int64Type>());
-        let (Some(records), Some(times)) = (records, times) else {
-            return Err(refused(end, "an entry is no list of records"));
-        };
+        let lists = lists.first().and_then(|lists| lists.as_list_opt::<i32>());
+        let records = lists.and_then(|lists| lists.values().as_struct_opt());
+        let times = records.and_then(|records| records.columns().first());
+        let times = times.and_then(|times| times.as_primitive_opt::<Int64Type>());
+        let both = lists.cloned().zip(times.cloned());
+        both.ok_or_else(|| refused(end, "an entry is no list of records"))
+    }
+
+    /// Puts entries of one slice back.
+    pub(super) fn load_chunk(&mut self, chunk: &[StateRow]) -> Result<(), Error> {
+        let Some(end) = chunk.first().map(|row| row.key.slice_end) else { return Ok(()) };
+        let (lists, times) = self.decode(end, chunk)?;
+        let Some(records) = lists.values().as_struct_opt() else { return Ok(()) };
         let slice = self.slices.start_of(end)..end.0;
         let mut owners: Vec<u32> = Vec::with_capacity(records.len());
         for (row, place) in chunk.iter().zip(lists.offsets().windows(2)) {
@@ -219,7 +221,7 @@ impl Rolling {
             return Ok(());
         }
         let owner = |_: &mut Keys, record: usize| owners.get(record).copied().unwrap_or_default();
-        self.append(end, records.columns().to_vec(), owner)?;
+        self.append(end, records.columns().to_vec(), true, owner)?;
         Ok(())
     }
 }

@@ -1,5 +1,6 @@
 //! Which rows come out of an epoch.
 
+use super::super::Error;
 use super::super::lanes::Cut;
 use super::Rolling;
 use crate::rolling::Keys;
@@ -73,9 +74,24 @@ impl Rolling {
         }
     }
 
-    /// Finds the rows that the watermark has passed, in the order of (instant, key).
-    pub(super) fn collect_due(&mut self) {
-        let horizon = self.watermark.0;
+    /// Finds the rows that the watermark has passed, in the order of (instant, key): all, or more than `enough`.
+    pub(super) fn collect_due(&mut self, enough: usize) -> Result<(), Error> {
+        while self.collected < self.watermark && self.left.len() <= enough {
+            // Keys that are not in memory come there as their time does.
+            let to = match self.cold.wakes().filter(|at| *at < self.watermark) {
+                Some(at) => self.watermark.min(at.max(self.collected) + self.ahead()),
+                None => self.watermark,
+            };
+            self.recall_due(to)?;
+            self.collect_to(to);
+        }
+        Ok(())
+    }
+
+    /// The same up to an instant.
+    fn collect_to(&mut self, to: Micros) {
+        self.collected = to;
+        let horizon = to.0;
         let Self { pending, keys, .. } = self;
         let mut passed = Vec::new();
         let order = |one: &(i64, u32), other: &(i64, u32)| {
@@ -99,7 +115,10 @@ impl Rolling {
     }
 
     /// Lets these rows out, up to the cut.
-    pub(super) fn close_to(&mut self, cut: Option<&Cut>) {
+    pub(super) fn close_to(&mut self, cut: Option<&Cut>) -> Result<(), Error> {
+        if cut.is_none() {
+            self.collect_due(usize::MAX)?;
+        }
         let is_done = |row: &Due| {
             let place = (Micros(row.at), self.keys.bytes(row.key));
             cut.is_none_or(|cut| place <= (cut.done.window_end, cut.done.key.as_slice()))
@@ -113,6 +132,7 @@ impl Rolling {
         }
         self.due.append(&mut done);
         self.reached = cut.map_or(self.watermark, |cut| cut.next);
+        Ok(())
     }
 }
 

@@ -37,8 +37,9 @@ pub(super) fn restore(plan: &Plan, rows: &mut dyn Iterator<Item = StateRow>) -> 
 
 fn restore_chunk(plan: &Plan, sessions: &mut Sessions, chunk: &[StateRow]) -> Result<(), Error> {
     let Some(slice_end) = chunk.first().map(|row| row.key.slice_end) else { return Ok(()) };
-    let rows = chunk.iter().map(|row| (row.key.key.as_slice(), row.value.as_slice()));
-    sessions.restore(&plan.key_schema, &plan.state, slice_end, rows).map_err(|e| state_error(slice_end, &e))
+    let restored =
+        sessions.restore(&plan.key_schema, &plan.functions, &plan.state, slice_end, chunk).map(drop);
+    restored.map_err(|e| state_error(slice_end, &e))
 }
 
 impl Sessionized {
@@ -51,10 +52,12 @@ impl Sessionized {
         let dropped = dropped.map(|slice_end| StateChange::drop_slice(AGGREGATE, slice_end));
         output.state.extend(dropped);
         let mut changes: Vec<(Micros, Vec<u32>)> = Vec::new();
+        let mut keys: Vec<u32> = Vec::new();
         for (slice_end, slice) in &mut self.sessions.slices {
             let (removed, changed) = slice.take_changes();
             let key = |number: &u32| state_key(*slice_end, slice, *number);
             output.state.extend(removed.iter().map(key).map(StateChange::Delete));
+            keys.extend(changed.iter().map(|number| slice.chain(*number)));
             changes.push((*slice_end, changed));
         }
         for (slice_end, changed) in changes {
@@ -64,7 +67,9 @@ impl Sessionized {
                 save(&self.plan, slice_end, slice, &changed, output)?;
             }
         }
-        if self.due.is_empty() {
+        self.sessions.saved(keys);
+        self.kept_back = 0;
+        if self.reached == self.watermark && self.due.is_empty() {
             let purged = self.sessions.purge(&self.plan.key_schema);
             for slice_end in purged.map_err(|e| state_error(self.watermark, &e))? {
                 self.relist(slice_end);

@@ -1,5 +1,7 @@
 //! Closing sessions: the rows that come out when the watermark passes their end.
 
+use std::ops::Range;
+
 use super::super::emit::{Bounds, Due, Kind};
 use super::super::lanes::Cut;
 use super::super::windowed::state_error;
@@ -10,41 +12,58 @@ use crate::time::Micros;
 use crate::window::{Said, Session};
 
 impl Sessionized {
-    /// What the first epoch after a restart needs to know: which of the sessions are closed.
+    /// What the first epoch after a restart, or after keys were let go of, needs to know: which of the sessions are closed.
     pub(super) fn know_closed(&mut self, cursor: Option<&CloseCursor>) {
         if self.entered.is_some() {
             return;
         }
         let edge = self.watermark;
         self.entered = Some(edge);
+        self.reached = cursor.map_or(edge, |cursor| before(cursor.window_end));
+        self.closed_to = self.reached;
+        self.resumed = cursor.cloned();
+        self.sleep();
         let slices: Vec<Micros> = self.sessions.slices.range(..=edge).map(|(end, _)| *end).collect();
         for slice_end in slices {
-            self.list(slice_end, cursor);
+            self.list(slice_end, None);
         }
     }
 
-    /// Notes the ends of the sessions that end in a slice which has entered.
-    fn list(&mut self, slice_end: Micros, cursor: Option<&CloseCursor>) {
+    /// Notes the ends of the sessions that end with stretches of a slice which has entered: with some, or all of them.
+    pub(super) fn list(&mut self, slice_end: Micros, numbers: Option<Range<u32>>) {
         let Some(slice) = self.sessions.slices.get(&slice_end) else { return };
-        let edge = self.watermark;
-        for number in slice.all() {
+        let is_asked = |number: &u32| numbers.as_ref().is_none_or(|numbers| numbers.contains(number));
+        for number in slice.all().filter(is_asked) {
             let Some((end, _)) = self.sessions.ends_with(slice_end, number) else { continue };
-            let is_due = |c: &CloseCursor| (end, slice.key(number)) > (c.window_end, c.key.as_slice());
-            if end > edge || cursor.is_some_and(is_due) {
-                self.open.push(end, slice_end, number);
-            } else {
+            if is_closed(self.reached, self.resumed.as_ref(), end, slice.key(number)) {
                 self.closed.push(end, slice_end, number);
+            } else {
+                self.open.push(end, slice_end, number);
             }
         }
     }
 
-    /// Finds the sessions that the watermark has passed, in the order (end, encoded key).
-    pub(super) fn collect_due(&mut self) {
-        let edge = self.watermark;
-        self.enter(edge);
+    /// Finds the sessions that the watermark has passed, in the order (end, encoded key): all, or more than `enough`.
+    pub(super) fn collect_due(&mut self, enough: usize) -> Result<(), Error> {
+        while self.reached < self.watermark && self.due.len() <= enough {
+            // Keys that are not in memory come there as their time does.
+            let to = match self.sessions.cold.wakes().filter(|at| *at <= self.watermark) {
+                Some(at) => self.watermark.min(at.max(self.reached) + self.ahead()),
+                None => self.watermark,
+            };
+            self.recall_due(to)?;
+            self.collect_to(to);
+        }
+        Ok(())
+    }
+
+    /// The same up to an instant.
+    fn collect_to(&mut self, to: Micros) {
+        self.reached = to;
+        self.enter(to);
         let mut ends = std::mem::take(&mut self.taken);
         ends.clear();
-        self.open.take_until(edge, &mut ends);
+        self.open.take_until(to, &mut ends);
         // By stretch: memory is gone through from front to back.
         ends.sort_unstable_by_key(|(_, slice_end, number)| (*slice_end, *number));
         let mut due: Vec<Session> = Vec::new();
@@ -64,6 +83,10 @@ impl Sessionized {
 
     /// Closes the sessions that are due, up to the cut.
     pub(super) fn close_to(&mut self, cut: Option<&Cut>, output: &mut Output) -> Result<(), Error> {
+        if cut.is_none() {
+            self.collect_due(usize::MAX)?;
+        }
+        self.closed_to = cut.map_or(self.watermark, |cut| before(cut.done.window_end));
         let is_done = |session: &Session| {
             let place = (self.sessions.end(*session), self.sessions.key(*session));
             cut.is_none_or(|cut| place <= (cut.done.window_end, &cut.done.key))
@@ -135,7 +158,7 @@ impl Sessionized {
 
     /// Forgets the sessions that are closed to late records.
     pub(super) fn retire(&mut self) {
-        let gone = self.watermark - self.emission.allowed_lateness;
+        let gone = self.closed_to - self.emission.allowed_lateness;
         for session in std::mem::take(&mut self.over) {
             self.sessions.remove(session);
         }
@@ -161,4 +184,13 @@ impl Sessionized {
             self.list(slice_end, None);
         }
     }
+}
+
+/// Whether a session is closed: it ends up to here, or stands in the order (end, encoded key) up to where a close stood.
+pub(super) fn is_closed(reached: Micros, resumed: Option<&CloseCursor>, end: Micros, key: &[u8]) -> bool {
+    end <= reached || resumed.is_some_and(|done| (end, key) <= (done.window_end, done.key.as_slice()))
+}
+
+fn before(instant: Micros) -> Micros {
+    Micros(instant.0.saturating_sub(1))
 }

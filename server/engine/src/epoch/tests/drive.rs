@@ -179,9 +179,9 @@ pub(super) fn run(epochs: &Epochs, how: &Treatment<'_>) -> Vec<(Output, Vec<(Rec
 /// Lets go of state until no more than so many bytes are in memory.
 pub(super) fn spill(engine: &mut Engine, bytes: usize) {
     assert!(engine.open().1 == 0 || engine.memory().bytes > 0, "keys take memory");
-    let evicts = engine.memory().evictable > 0;
     engine.evict(bytes).unwrap();
-    assert!(bytes > 0 || !evicts || engine.open().1 == 0, "groups are left in memory");
+    let is_left = engine.open().1 > 0 && engine.memory().evictable > 0;
+    assert!(bytes > 0 || !is_left, "what could be let go of is left in memory");
 }
 
 /// Applies the changes, checking that they come sorted.
@@ -217,9 +217,13 @@ pub(super) struct Course {
     pub(super) max_rows: usize,
     /// Rows of a batch at most.
     pub(super) chunk: usize,
-    /// Of each step, by its number: is the engine restored before it, is a checkpoint taken in it?
+    /// Of each step, by its number: is the engine restored before it, is a checkpoint taken in it, and is state let go of
+    /// after that?
     pub(super) restarts: u32,
     pub(super) checkpoints: u32,
+    pub(super) spills: u32,
+    /// How many bytes of it stay then.
+    pub(super) budget: usize,
     /// See [`workers_at`].
     pub(super) threads: u32,
 }
@@ -231,22 +235,20 @@ pub(super) fn course(
     epochs: &[(RecordBatch, Micros)],
     how: Course,
 ) -> Vec<Vec<Output>> {
-    let bit = |bits: u32, step: usize| bits >> (step % 32) & 1 == 1;
-    let mut stored: BTreeMap<StateKey, Vec<u8>> = BTreeMap::new();
+    let stored = Stored::default();
     let mut stored_at = Micros::MIN;
-    let restore = |step, at, rows: Vec<StateRow>| {
-        let workers = workers_at(how.threads, step);
-        Engine::restore_on(workers, query.clone(), how.emission, at, rows.into_iter()).unwrap()
+    let resume = |step, at| {
+        let (workers, state) = (workers_at(how.threads, step), Arc::new(stored.clone()));
+        Engine::resume(workers, query.clone(), how.emission, at, state).unwrap()
     };
-    let mut engine = restore(0, stored_at, Vec::new());
+    let mut engine = resume(0, stored_at);
     let mut since: Vec<Given> = Vec::new();
     let (mut offset, mut step, mut results) = (0, 0, Vec::new());
     for (number, (records, watermark)) in epochs.iter().enumerate() {
         let (mut outputs, mut cursor): (Vec<Output>, _) = (Vec::new(), None);
         while outputs.is_empty() || cursor.is_some() {
             if bit(how.restarts, step) {
-                let rows = stored.iter().map(|(k, v)| StateRow { key: k.clone(), value: v.clone() });
-                engine = restore(step, stored_at, rows.collect());
+                engine = resume(step, stored_at);
                 for given in &since {
                     given.apply(&mut engine);
                 }
@@ -263,9 +265,12 @@ pub(super) fn course(
             let given = Given { batches, watermark, cursor: cursor.take(), max_rows, checkpoint };
             let output = given.apply(&mut engine);
             if checkpoint {
-                store(&mut stored, &output);
+                stored.change(|rows| store(rows, &output));
                 stored_at = output.watermark;
                 since.clear();
+                if bit(how.spills, step) {
+                    spill(&mut engine, how.budget);
+                }
             } else {
                 assert_eq!(output.state, [], "state outside of a checkpoint");
                 since.push(given);
@@ -276,7 +281,12 @@ pub(super) fn course(
         }
         results.push(outputs);
     }
-    assert!(stored.is_empty(), "state of closed windows is left");
+    assert!(stored.rows().is_empty(), "state of closed windows is left");
     assert_eq!(engine.open(), (0, 0));
     results
+}
+
+/// Whether something happens in a step.
+pub(super) fn bit(bits: u32, step: usize) -> bool {
+    bits >> (step % 32) & 1 == 1
 }

@@ -200,7 +200,7 @@ proptest! {
             prop_assert_eq!(actual(output), expected, "epoch {}", epoch);
         }
         let restart = |n| bit(restarts, n);
-        let how = Treatment { chunk, restart: &restart, checkpoint: &checkpoint, threads };
+        let how = Treatment { chunk, restart: &restart, checkpoint: &checkpoint, threads, ..PLAIN };
         let treated = run(&definition, &epochs, &how);
         prop_assert_eq!(stores(plain.iter()), stores(treated.iter()));
         for (one, other) in plain.iter().zip(&treated) {

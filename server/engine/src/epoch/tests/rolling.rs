@@ -8,6 +8,7 @@ use arrow::datatypes::{Int64Type, TimestampMicrosecondType};
 use proptest::prelude::*;
 
 use super::super::*;
+use super::drive::Course;
 use super::{Event, SECOND, cell, event, schema};
 use crate::sql::{self, Table};
 use crate::state::StateKey;
@@ -117,9 +118,10 @@ proptest! {
     fn rolling_features_are_what_their_definition_says(
         definition in definition(), epochs in epochs(), max_rows in prop_oneof![1_usize..8, Just(usize::MAX)],
         chunk in 1_usize..12, restarts in any::<u32>(), checkpoints in any::<u32>(),
-        threads in any::<u32>(),
+        threads in any::<u32>(), spills in any::<u32>(), budget in 0_usize..10_000,
     ) {
-        check(definition, &epochs, max_rows, chunk, restarts, checkpoints, threads);
+        let (emission, budget) = (definition.emission(), budget.saturating_sub(5_000));
+        check(definition, &epochs, Course { emission, max_rows, chunk, restarts, checkpoints, spills, budget, threads });
     }
 }
 
@@ -138,8 +140,12 @@ fn long_frames_are_computed_in_parts() {
     };
     let events: Vec<Event> = (0..1_500).map(event).collect();
     let epochs = vec![(events[..1_000].to_vec(), 100), (events[1_000..].to_vec(), 500)];
-    check(definition, &epochs, 700, 1_000, 2, 1, 0);
-    check(definition, &epochs, 700, 1_000, 2, 1, 0b1110);
+    for (threads, spills) in [(0, 0), (0b1110, 0), (0, u32::MAX)] {
+        let (emission, max_rows, chunk, budget) = (definition.emission(), 700, 1_000, 0);
+        let (restarts, checkpoints) = (2, if spills == 0 { 1 } else { u32::MAX });
+        let how = Course { emission, max_rows, chunk, restarts, checkpoints, spills, budget, threads };
+        check(definition, &epochs, how);
+    }
 }
 
 #[test]

@@ -237,11 +237,13 @@ fn batch(query: &FeatureQuery, schema: &arrow::datatypes::SchemaRef, records: &[
 proptest! {
     #![proptest_config(ProptestConfig { cases: 600, ..ProptestConfig::default() })]
 
-    /// Whatever the gap, the lateness, the checkpoints, the restarts, the threads, the batches and the size of a close.
+    /// Whatever the gap, the lateness, the checkpoints, the restarts, the threads, the batches, the size of a close and what
+    /// of the state is in memory.
     #[test]
     fn sessions_are_what_their_definition_says(
         definition in definition(), epochs in epochs(), max_rows in 1_usize..6, chunk in 1_usize..9,
-        restarts in any::<u32>(), checkpoints in any::<u32>(), threads in any::<u32>(),
+        restarts in any::<u32>(), checkpoints in any::<u32>(), threads in any::<u32>(), spills in any::<u32>(),
+        budget in 0_usize..10_000,
     ) {
         // A row of an update may come before those of a close that goes on: the recomputation has no such order.
         let max_rows = if definition.on_update { usize::MAX } else { max_rows };
@@ -261,7 +263,8 @@ proptest! {
             .iter()
             .map(|(records, watermark)| (batch(&query, &schema, records), Micros(watermark * SECOND)))
             .collect();
-        let how = Course { emission, max_rows, chunk, restarts, checkpoints, threads };
+        let budget = budget.saturating_sub(5_000);
+        let how = Course { emission, max_rows, chunk, restarts, checkpoints, spills, budget, threads };
         let results = course(&query, &given, how);
         let mut naive = Naive { definition, sessions: BTreeMap::new(), watermark: -1_000_000 };
         let mut offset = 0;

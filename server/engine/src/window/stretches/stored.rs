@@ -9,7 +9,7 @@ use arrow::datatypes::{DataType, Int64Type, SchemaRef};
 use super::super::Error;
 use super::{Extent, Said, Stretches};
 use crate::key;
-use crate::state::codec;
+use crate::state::{Function, codec};
 use crate::time::Micros;
 
 impl Stretches {
@@ -57,11 +57,28 @@ impl Stretches {
         ]
     }
 
+    /// From when to when each of some saved stretches reaches; `state` are the columns of the functions.
+    pub(crate) fn extents<'r>(
+        state: &[codec::Column],
+        values: impl Iterator<Item = &'r [u8]>,
+    ) -> Result<Vec<Extent>, Error> {
+        let all: Vec<codec::Column> = state.iter().cloned().chain(Self::columns()).collect();
+        let columns = codec::decode(&all, values)?;
+        let time = |column: usize| {
+            let column = columns.get(state.len() + column)?.as_primitive_opt::<Int64Type>()?;
+            (column.null_count() == 0).then(|| column.values())
+        };
+        let (Some(first), Some(last)) = (time(0), time(1)) else { return Err(Error::States) };
+        let extent = |(first, last): (&i64, &i64)| Extent { first: Micros(*first), last: Micros(*last) };
+        Ok(first.iter().zip(last.iter()).map(extent).collect())
+    }
+
     /// Puts saved stretches back, which have not been here yet; `state` are the columns of the functions.
     /// Returns their numbers.
     pub(crate) fn restore<'r>(
         &mut self,
         schema: &SchemaRef,
+        functions: &[Function],
         state: &[codec::Column],
         rows: impl Iterator<Item = (&'r [u8], &'r [u8])> + Clone,
     ) -> Result<Range<u32>, Error> {
@@ -69,12 +86,12 @@ impl Stretches {
         let all: Vec<codec::Column> = state.iter().cloned().chain(Self::columns()).collect();
         let mut columns = codec::decode(&all, rows.clone().map(|(_, value)| value))?;
         let times = columns.split_off(state.len());
-        let (known, count) = (self.groups.len(), rows.count());
+        let (first, known, count) = (self.group.len(), self.groups.len(), rows.count());
         self.groups.intern(&keys, count, &mut self.numbers)?;
         if self.groups.len() != known + count {
             return Err(Error::Twice);
         }
-        self.aggregates.append(columns)?;
+        self.aggregates.add(functions, columns, first, count)?;
         let time = |column: usize, row: usize| {
             let column = times.get(column)?.as_primitive_opt::<Int64Type>()?;
             column.is_valid(row).then(|| Micros(column.value(row)))
@@ -94,6 +111,6 @@ impl Stretches {
             }
         }
         self.durable = true;
-        Ok(known as u32..self.group.len() as u32)
+        Ok(first as u32..self.group.len() as u32)
     }
 }

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use super::super::super::*;
-use super::super::drive::workers_at;
+use super::super::drive::{spill, workers_at};
 use super::{Definition, Epochs, Event, SECOND, STREAMS, query, rows};
 use crate::state::StateKey;
+use crate::state::view::tests::Stored;
 
 /// How an engine is treated.
 pub(super) struct Treatment<'t> {
@@ -15,12 +16,19 @@ pub(super) struct Treatment<'t> {
     pub(super) restart: &'t dyn Fn(usize) -> bool,
     /// A checkpoint in this epoch?
     pub(super) checkpoint: &'t dyn Fn(usize) -> bool,
+    /// After the checkpoint of this epoch, how many bytes of the state may stay in memory?
+    pub(super) spill: &'t dyn Fn(usize) -> usize,
     /// Threads of the engine that is made before this epoch: see [`workers_at`].
     pub(super) threads: u32,
 }
 
-pub(super) const PLAIN: Treatment<'_> =
-    Treatment { chunk: usize::MAX, restart: &|_| false, checkpoint: &|_| true, threads: 0 };
+pub(super) const PLAIN: Treatment<'_> = Treatment {
+    chunk: usize::MAX,
+    restart: &|_| false,
+    checkpoint: &|_| true,
+    spill: &|_| usize::MAX,
+    threads: 0,
+};
 
 /// What an epoch was given, to be given once more.
 struct Given {
@@ -53,19 +61,18 @@ pub(super) fn run(definition: &Definition, epochs: &Epochs, how: &Treatment<'_>)
 pub(super) fn run_sql(sql: &str, epochs: &Epochs, how: &Treatment<'_>) -> Vec<Output> {
     let query = query(sql);
     let mut next = BTreeMap::new();
-    let mut stored: BTreeMap<StateKey, Vec<u8>> = BTreeMap::new();
+    let stored = Stored::default();
     let mut stored_at = Micros::MIN;
     let mut since: Vec<Given> = Vec::new();
-    let restore = |step, stored: &BTreeMap<StateKey, Vec<u8>>, at| {
-        let workers = workers_at(how.threads, step);
-        let rows = stored.iter().map(|(k, v)| StateRow { key: k.clone(), value: v.clone() });
-        Engine::restore_on(workers, query.clone(), Emission::default(), at, rows).unwrap()
+    let resume = |step, at| {
+        let (workers, state) = (workers_at(how.threads, step), Arc::new(stored.clone()));
+        Engine::resume(workers, query.clone(), Emission::default(), at, state).unwrap()
     };
-    let mut engine = restore(0, &stored, stored_at);
+    let mut engine = resume(0, stored_at);
     let mut outputs = Vec::new();
     for (number, (events, watermark)) in epochs.iter().enumerate() {
         if (how.restart)(number) {
-            engine = restore(number, &stored, stored_at);
+            engine = resume(number, stored_at);
             for given in &since {
                 given.apply(&mut engine);
             }
@@ -90,16 +97,17 @@ pub(super) fn run_sql(sql: &str, epochs: &Epochs, how: &Treatment<'_>) -> Vec<Ou
         let output = given.apply(&mut engine);
         assert_eq!(output.watermark, given.watermark);
         if checkpoint {
-            store(&mut stored, &output);
+            stored.change(|rows| store(rows, &output));
             stored_at = output.watermark;
             since.clear();
+            spill(&mut engine, (how.spill)(number));
         } else {
             assert_eq!(output.state, [], "state outside of a checkpoint");
             since.push(given);
         }
         outputs.push(output);
     }
-    assert!(stored.is_empty(), "rows that no partner can reach are left in the store");
+    assert!(stored.rows().is_empty(), "rows that no partner can reach are left in the store");
     assert_eq!(engine.open(), (0, 0));
     outputs
 }

@@ -72,7 +72,7 @@ proptest! {
     #[test]
     fn rolling_features_behind_a_join_are_what_their_definition_says(
         step in step(), frame in 0_i64..9, on_right: bool, epochs in epochs(),
-        chunk in 1_usize..9, threads: u32, restarts: u32, checkpoints: u32,
+        chunk in 1_usize..9, threads: u32, restarts: u32, checkpoints: u32, spills: u32, budget in 0_usize..10_000,
     ) {
         let on_right = on_right && !step.keeps_left;
         let sql = sql(step, frame, on_right);
@@ -83,7 +83,9 @@ proptest! {
             prop_assert_eq!(came_out(output), wanted, "epoch {}", epoch);
         }
         let restart = |n| bit(restarts, n);
-        let treated = run_sql(&sql, &epochs, &Treatment { threads, chunk, restart: &restart, checkpoint: &checkpoint });
+        let spill = |n| if bit(spills, n) { budget.saturating_sub(5_000) } else { usize::MAX };
+        let how = Treatment { threads, chunk, restart: &restart, checkpoint: &checkpoint, spill: &spill };
+        let treated = run_sql(&sql, &epochs, &how);
         prop_assert_eq!(stores(plain.iter()), stores(treated.iter()));
         for (one, other) in plain.iter().zip(&treated) {
             prop_assert_eq!(came_out(one), came_out(other));

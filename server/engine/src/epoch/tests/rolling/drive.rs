@@ -3,11 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::super::*;
-use super::super::drive::workers_at;
+use super::super::drive::{Course, bit, spill, workers_at};
 use super::super::{Event, SECOND, assert_same, rows};
 use super::naive::Naive;
 use super::{Definition, Epochs, emitted};
 use crate::state::StateKey;
+use crate::state::view::tests::Stored;
 
 /// Applies what a checkpoint says.
 pub(super) fn store(stored: &mut BTreeMap<StateKey, Vec<u8>>, output: &Output) {
@@ -78,41 +79,34 @@ impl Given {
     }
 }
 
-/// Whatever the frames, the checkpoints, the restarts, the threads, the size of a close and of batches.
-pub(super) fn check(
-    definition: Definition,
-    epochs: &Epochs,
-    max_rows: usize,
-    chunk: usize,
-    restarts: u32,
-    checkpoints: u32,
-    threads: u32,
-) {
-    let (query, emission) = (definition.query(), definition.emission());
-    let mut stored: BTreeMap<StateKey, Vec<u8>> = BTreeMap::new();
+/// Whatever the frames, the checkpoints, the restarts, the threads, the size of a close and of batches, and what of the
+/// state is in memory.
+pub(super) fn check(definition: Definition, epochs: &Epochs, how: Course) {
+    let query = definition.query();
+    let max_rows = how.max_rows;
+    let stored = Stored::default();
     let mut stored_at = Micros::MIN;
-    let restore = |step, at, rows: Vec<StateRow>| {
-        let workers = workers_at(threads, step);
-        Engine::restore_on(workers, query.clone(), emission, at, rows.into_iter()).unwrap()
+    let resume = |step, at| {
+        let (workers, state) = (workers_at(how.threads, step), Arc::new(stored.clone()));
+        Engine::resume(workers, query.clone(), how.emission, at, state).unwrap()
     };
-    let mut engine = restore(0, stored_at, Vec::new());
+    let mut engine = resume(0, stored_at);
     let mut since: Vec<(Given, Output)> = Vec::new();
     let mut naive =
         Naive { definition, taken: BTreeMap::new(), emptied: BTreeSet::new(), watermark: -1_000 * SECOND };
     let (mut next, mut number) = ([0; 3], 0);
     let last = (Vec::new(), 10_000);
     for (events, watermark) in epochs.iter().chain([&last]) {
-        let (mut batches, records) = batches(&query, events, chunk, &mut next);
+        let (mut batches, records) = batches(&query, events, how.chunk, &mut next);
         let (mut outputs, mut cursor): (Vec<Output>, Option<CloseCursor>) = (Vec::new(), None);
         loop {
-            if restarts >> (number % 32) & 1 == 1 {
-                let rows = stored.iter().map(|(k, v)| StateRow { key: k.clone(), value: v.clone() });
-                engine = restore(number, stored_at, rows.collect());
+            if bit(how.restarts, number) {
+                engine = resume(number, stored_at);
                 for (given, output) in &since {
                     assert_same(&given.apply(&mut engine), output);
                 }
             }
-            let checkpoint = checkpoints >> (number % 32) & 1 == 1 || *watermark == last.1;
+            let checkpoint = bit(how.checkpoints, number) || *watermark == last.1;
             let given = Given {
                 batches: std::mem::take(&mut batches),
                 watermark: Micros(*watermark * SECOND),
@@ -128,9 +122,12 @@ pub(super) fn check(
             outputs.push(output);
             let output = outputs.last().unwrap();
             if checkpoint {
-                store(&mut stored, output);
+                stored.change(|rows| store(rows, output));
                 stored_at = output.watermark;
                 since.clear();
+                if bit(how.spills, number - 1) {
+                    spill(&mut engine, how.budget);
+                }
             } else {
                 assert_eq!(output.state, [], "state outside of a checkpoint");
                 since.push((given, same(output)));
@@ -152,7 +149,7 @@ pub(super) fn check(
         found.sort_by_key(|row| (row.0, row.1));
         assert_eq!(found, expected);
     }
-    assert!(stored.is_empty(), "state of what nothing looks back on is left");
+    assert!(stored.rows().is_empty(), "state of what nothing looks back on is left");
     assert_eq!(engine.open(), (0, 0));
 }
 
