@@ -122,7 +122,7 @@ class Decoder:
     def __init__(self, reader: dict, fetch: Callable[[int], str | None]) -> None:
         self.reader = fastavro.parse_schema(_plain_times(reader))
         self._fetch = fetch
-        self._writers: dict[int, Any] = {}
+        self._writers: dict[int, tuple[Any, bool]] = {}
 
     def __call__(self, value: bytes) -> dict[str, Any]:
         """One row; timestamps are integers in the field's unit.
@@ -132,18 +132,20 @@ class Decoder:
         """
         if len(value) < 5 or value[0] != 0:
             raise Rejected("bad_frame")
-        writer = self._writer(int.from_bytes(value[1:5], "big"))
+        writer, is_reader = self._writer(int.from_bytes(value[1:5], "big"))
         body = value[5:]
         try:
-            self._check(writer, body)
+            row = self._checked(writer, body)
         except Exception:
             raise Rejected("bad_body") from None
+        if is_reader:
+            return row
         try:
             return fastavro.schemaless_reader(io.BytesIO(body), writer, self.reader)
         except Exception:
             raise Rejected("incompatible_schema") from None
 
-    def _check(self, writer: Any, body: bytes) -> None:
+    def _checked(self, writer: Any, body: bytes) -> dict[str, Any]:
         row = fastavro.schemaless_reader(io.BytesIO(body), writer)
         again = io.BytesIO()
         fastavro.schemaless_writer(again, writer, row)
@@ -152,13 +154,15 @@ class Decoder:
         for field in writer["fields"]:
             if field["type"] == "int" and not -(2**31) <= row[field["name"]] < 2**31:
                 raise ValueError("an int of more than 32 bits")
+        return row
 
-    def _writer(self, schema_id: int) -> Any:
+    def _writer(self, schema_id: int) -> tuple[Any, bool]:
+        """A writer's schema, and whether it is the reader's."""
         if schema_id not in self._writers:
             text = self._fetch(schema_id)
             parsed = None if text is None else fastavro.parse_schema(_plain_times(json.loads(text)))
-            self._writers[schema_id] = parsed
-        if self._writers[schema_id] is None:
+            self._writers[schema_id] = (parsed, parsed == self.reader)
+        if self._writers[schema_id][0] is None:
             raise Rejected("unknown_schema")
         return self._writers[schema_id]
 
