@@ -9,6 +9,7 @@ from typing import Any
 
 import polars as pl
 
+from tests import test_joins as joins
 from tests.definitions import CTR, CTR_SQL, WIDE, WIDE_SQL
 from tests.harness import feeding
 from tests.harness.events import MINUTE, T0, encode, generate, schema
@@ -135,6 +136,44 @@ def test_operators_with_a_tenth_of_their_state_in_memory(make_server):
     assert last_values(server, "recent") == rolling(rows, 5 * MINUTE)
     visits = {identity: (n, items) for identity, (n, items, _) in sessions(rows, 5 * MINUTE).items()}
     assert last_values(server, "visits") == visits
+
+
+def test_joins_beyond_the_budget(make_server):
+    """Rows that wait for partners, of both sides, with kills: pairs and lonely rows are those of a recomputation."""
+    budget = 60_000
+    server = make_server(
+        {
+            "MILLPOND_PIPELINE__MEMORY_BUDGET_BYTES": str(budget),
+            "MILLPOND_PIPELINE__CHECKPOINT_INTERVAL": "3600",
+            "MILLPOND_PIPELINE__MAX_EPOCH_RECORDS": "500",
+        }
+    )
+    fs = server.store(retries=60, timeout=20)
+    options = {"event_time": "ts", "watermark_delay": joins.DELAY, "time": "historical"}
+    streams = {
+        name: fs.get_or_create_stream(name, schema(name.removesuffix("s")), **options)
+        for name in ("impressions", "clicks")
+    }
+    fs.get_or_create_feature_group("ctr", sql=joins.JOINED.format(kind="LEFT"))
+    traffic = dict(zip(streams, joins.traffic(20_000, minutes=4, seed=12), strict=True))
+    most = 0
+    for part in range(20):
+        for name, rows in traffic.items():
+            size = -(-len(rows) // 20)
+            streams[name].append(rows[part * size : (part + 1) * size])
+        if part % 7 == 6:
+            feeding.settle(server, "ctr")
+            most = max(most, fs.get_feature_group("ctr").status().state_memory_bytes)
+            server.kill()
+            server.start()
+    for stream in streams.values():
+        stream.finish()
+    feeding.settle(server, "ctr")
+    assert joins.history(server, "ctr") == joins.expected(*traffic.values(), left=True)
+    # Forty seconds of more than 80 impressions and about as many clicks a second, a hundred bytes each and more.
+    assert 0 < most < 2 * budget
+    epochs = server.get("/api/v1/feature-groups/ctr/1/epochs", limit=1000)["epochs"]
+    assert sum(epoch["checkpoint"] for epoch in epochs) > 10, "there was never too much of it"
 
 
 def test_vectors_are_served_while_pipelines_restore(make_server):

@@ -46,7 +46,7 @@ pub use emitted::{Emitted, Op};
 pub(crate) use plan::depends_on_window;
 pub(crate) use rolling::kept;
 pub use spill::Memory;
-pub(crate) use spill::leaves_groups;
+pub(crate) use spill::{joins, leaves_groups};
 pub use upsert::Upsert;
 
 use self::lanes::{Derived, Lanes};

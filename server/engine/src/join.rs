@@ -10,7 +10,7 @@ mod slice;
 mod table;
 
 pub(crate) use buffer::{Buffer, Pair, Reach};
-pub(crate) use keys::Keys;
+pub(crate) use keys::{Keys, hash};
 pub(crate) use slice::{Arrivals, Slice};
 
 use crate::epoch::RecordId;

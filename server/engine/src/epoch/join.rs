@@ -5,6 +5,7 @@
 //! Which rows wait is a matter of the previous epoch's watermark alone, so within an epoch it does not
 //! matter which side comes first.
 
+mod cold;
 mod half;
 
 use std::sync::Arc;
@@ -48,6 +49,8 @@ pub(super) struct Join {
     is_named: bool,
     /// Rows that did not come through: see [`super::Output::lost`].
     pub(super) lost: u64,
+    /// Bytes that were not let go of the last time because they will be wanted soon.
+    kept_back: usize,
 }
 
 impl Join {
@@ -78,6 +81,7 @@ impl Join {
             schema: Arc::clone(&join.schema),
             is_named,
             lost: 0,
+            kept_back: 0,
         })
     }
 
@@ -113,6 +117,9 @@ impl Join {
             return Ok(());
         }
         let keys = Keys::new(&rows.keys, rows.len()).map_err(|e| Error::Contract(e.to_string()))?;
+        self.left.recall(&keys)?;
+        self.right.recall(&keys)?;
+        let half = self.half(side);
         let times = half.times(&rows.batch)?;
         let mut records = Vec::with_capacity(rows.len() * half.width);
         for row in 0..rows.len() {
@@ -211,6 +218,20 @@ impl Join {
         if !self.is_left {
             return Ok(());
         }
+        let mut from = before;
+        loop {
+            // Rows that are not in memory come there as their time does.
+            let to = self.left.next_stop(from, after);
+            self.left.recall_due(to)?;
+            self.give_up_some(from, to, sink)?;
+            if to >= after {
+                return Ok(());
+            }
+            from = to;
+        }
+    }
+
+    fn give_up_some(&mut self, before: Micros, after: Micros, sink: Sink<'_>) -> Result<(), Error> {
         let reach = self.left.reach;
         let alone = self.left.buffer.alone(before - reach, after - reach);
         for rows in alone.chunks(CHUNK) {
@@ -237,10 +258,13 @@ impl Join {
     }
 
     /// The watermark with which the last left row that waits, when the watermark stands here, comes out.
-    pub(super) fn waits_until(&self, watermark: Micros) -> Option<Micros> {
-        let reach = self.left.reach;
-        let last = self.is_left.then(|| self.left.buffer.last_alone(watermark - reach))?;
-        last.map(|time| (time + reach).next())
+    pub(super) fn waits_until(&self, watermark: Micros) -> Result<Option<Micros>, Error> {
+        if !self.is_left {
+            return Ok(None);
+        }
+        let (reach, from) = (self.left.reach, watermark - self.left.reach);
+        let last = self.left.buffer.last_alone(from).max(self.left.last_cold(from)?);
+        Ok(last.map(|time| (time + reach).next()))
     }
 
     /// Lets go of what is out of reach.
@@ -256,13 +280,8 @@ impl Join {
 
     /// Slices, and rows in them.
     pub(super) fn len(&self) -> (usize, usize) {
-        let (left, right) = (self.left.buffer.len(), self.right.buffer.len());
+        let (left, right) = (self.left.len(), self.right.len());
         (left.0 + right.0, left.1 + right.1)
-    }
-
-    /// Bytes of these rows in memory.
-    pub(super) fn bytes(&self) -> usize {
-        self.left.buffer.bytes() + self.right.buffer.bytes()
     }
 
     /// The side that has this number in [`crate::state::StateKey::operator`].
@@ -283,6 +302,7 @@ impl Join {
         gone: &mut Vec<StateChange>,
         put: &mut Vec<StateChange>,
     ) -> Result<(), Error> {
+        self.kept_back = 0;
         self.left.save(watermark, gone, put)?;
         self.right.save(watermark, gone, put)
     }

@@ -11,8 +11,8 @@ use std::sync::Arc;
 
 use super::windowed::{Windowed, state_error};
 use super::{Emission, Engine, Error, Operator};
-use crate::query::{FeatureQuery, Shape};
-use crate::state::{self, AGGREGATE, JOIN, KeyGroups, StateKey, StateView};
+use crate::query::{FeatureQuery, Node, Relation, Shape};
+use crate::state::{AGGREGATE, JOIN, KeyGroups, StateView, view};
 use crate::time::Micros;
 use crate::window::{Layout, Pane, Shared};
 use crate::workers::Workers;
@@ -39,18 +39,23 @@ impl Engine {
         watermark: Micros,
         state: Arc<dyn StateView>,
     ) -> Result<Self, Error> {
-        // An operator that leaves its keys in the store has none of its entries read here.
-        let operator = if leaves_groups(&query) { JOIN } else { AGGREGATE };
-        let from = StateKey { operator, slice_end: Micros::MIN, key_group: 0, key: Vec::new() };
+        // Operators that leave their keys in the store have none of their entries read here.
+        let (leaves_groups, joins) = (leaves_groups(&query), joins(&query.input));
+        let is_read = move |operator: u16| match operator.checked_sub(JOIN) {
+            None => !leaves_groups,
+            Some(number) => joins.get(usize::from(number / 2)).is_none_or(|is_join| !is_join),
+        };
         // The operators take rows, not results: the first one that cannot be read ends the iteration.
         let mut failure = None;
-        let rows = state.scan(&from)?.map_while(|row| row.map_err(|error| failure = Some(error)).ok());
+        let rows =
+            view::of(&*state, &is_read).map_while(|row| row.map_err(|error| failure = Some(error)).ok());
         let engine = Self::restore_on(workers, query, emission, watermark, rows);
         if let Some(error) = failure {
             return Err(error.into());
         }
         let mut engine = engine?;
-        if let Operator::Derived(_, derived) = &mut engine.operator {
+        if let Operator::Derived(upstream, derived) = &mut engine.operator {
+            upstream.attach(&state)?;
             derived.attach(&state)?;
         }
         Ok(engine)
@@ -60,8 +65,8 @@ impl Engine {
     pub fn memory(&self) -> Memory {
         match &self.operator {
             Operator::Derived(upstream, derived) => {
-                let own = derived.memory();
-                Memory { bytes: own.bytes + upstream.bytes(), ..own }
+                let (own, rows) = (derived.memory(), upstream.memory());
+                Memory { bytes: own.bytes + rows.bytes, evictable: own.evictable + rows.evictable }
             }
             Operator::Upserting(_) => Memory::default(),
         }
@@ -72,7 +77,13 @@ impl Engine {
     /// [`super::Output::state`] is where [`Engine::resume`]'s `state` reads it; what changed since stays.
     pub fn evict(&mut self, bytes: usize) -> Result<(), Error> {
         match &mut self.operator {
-            Operator::Derived(_, derived) => derived.evict(bytes),
+            Operator::Derived(upstream, derived) => {
+                let (own, rows) = (derived.memory().evictable, upstream.memory().evictable);
+                let share = bytes as u128 * rows as u128 / (own + rows).max(1) as u128;
+                let share = usize::try_from(share).unwrap_or(usize::MAX);
+                upstream.evict(share)?;
+                derived.evict(bytes - share)
+            }
             Operator::Upserting(_) => Ok(()),
         }
     }
@@ -86,6 +97,16 @@ pub(crate) fn leaves_groups(query: &FeatureQuery) -> bool {
     }
 }
 
+/// Of each join and lookup, by its number, whether it is a join.
+pub(crate) fn joins(relation: &Relation) -> Vec<bool> {
+    match &relation.node {
+        Node::Source(_) => Vec::new(),
+        Node::Union(inputs) => inputs.iter().flat_map(joins).collect(),
+        Node::Join(join) => [joins(&join.left), joins(&join.right), vec![true]].concat(),
+        Node::Lookup(lookup) => [joins(&lookup.left), vec![false]].concat(),
+    }
+}
+
 impl Windowed {
     /// From here on groups may be left in the store; those that lie there and are not known are.
     pub(super) fn leave_groups_in(
@@ -96,7 +117,7 @@ impl Windowed {
         if self.shared.is_some() {
             return Ok(());
         }
-        for slice_end in state::view::slices(&**view, AGGREGATE)? {
+        for slice_end in view::slices(&**view, AGGREGATE)? {
             if let btree_map::Entry::Vacant(place) = self.panes.entry(slice_end) {
                 place.insert(Pane::cold(&self.plan.key_schema)?);
             }
@@ -106,9 +127,10 @@ impl Windowed {
     }
 
     pub(super) fn taken(&self) -> Memory {
-        let panes = self.panes.values().map(Pane::bytes).sum();
+        let panes = self.panes.values().map(Pane::bytes).sum::<usize>();
         let shared = self.shared.as_ref().map_or(0, Shared::bytes);
-        Memory { bytes: panes + shared, evictable: if self.view.is_some() { panes } else { 0 } }
+        let in_memory = self.panes.values().filter(|pane| self.view.is_some() && pane.groups.len() > 0);
+        Memory { bytes: panes + shared, evictable: in_memory.map(Pane::bytes).sum() }
     }
 
     pub(super) fn let_go(&mut self, bytes: usize) -> Result<(), Error> {

@@ -13,9 +13,9 @@ use std::sync::Arc;
 use self::branch::Branch;
 pub(super) use self::branch::Way;
 use super::records::{Rows, Verdicts};
-use super::{Error, Input, Output, SourceBatch};
+use super::{Error, Input, Memory, Output, SourceBatch};
 use crate::query::{FeatureQuery, Shape, Window};
-use crate::state::{JOIN, StateChange, StateRow};
+use crate::state::{JOIN, StateChange, StateRow, StateView};
 use crate::time::{Micros, Span};
 
 /// Where rows go. They are counted as applied by who takes them.
@@ -156,7 +156,7 @@ impl Upstream {
         self.root.give_up(before, reached, sink)?;
         // What comes out of one join may wait in another one.
         while input.finished
-            && let Some(end) = self.root.waits_until(reached)
+            && let Some(end) = self.root.waits_until(reached)?
         {
             reached = end;
             self.root.give_up(before, reached, sink)?;
@@ -208,9 +208,19 @@ impl Upstream {
         Ok(())
     }
 
-    /// Bytes of the rows that wait, in memory.
-    pub(super) fn bytes(&self) -> usize {
-        self.root.bytes()
+    /// What the rows that wait take of the memory.
+    pub(super) fn memory(&self) -> Memory {
+        self.root.memory()
+    }
+
+    /// From here on rows of joins may be left in the store.
+    pub(super) fn attach(&mut self, view: &Arc<dyn StateView>) -> Result<(), Error> {
+        self.root.attach(view)
+    }
+
+    /// Lets go of rows of joins until the others take no more than about so many bytes.
+    pub(super) fn evict(&mut self, bytes: usize) -> Result<(), Error> {
+        self.root.evict(bytes, self.watermark)
     }
 
     /// What the state amounts to, together with the windows and keys of the operator: slices of rows that

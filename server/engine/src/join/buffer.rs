@@ -231,12 +231,29 @@ impl Buffer {
 
     /// Puts rows of one slice back, which lie in the store.
     pub(crate) fn restore(&mut self, end: Micros, rows: Arrivals<'_>) -> Result<(), ArrowError> {
-        let all = 0..rows.batch.num_rows();
-        let Some(slice) = self.slice(end) else { return Ok(()) };
-        slice.push(rows, all)?;
-        slice.durable = true;
-        drop(slice.take_unsaved(false));
-        Ok(())
+        self.slice(end).map_or(Ok(()), |slice| slice.put_back(rows))
+    }
+
+    /// Whether rows of a key are in memory.
+    pub(crate) fn has(&self, key: &[u8], hash: u64) -> bool {
+        self.slices.iter().any(|slice| slice.has(key, hash))
+    }
+
+    /// Length of a slice.
+    pub(crate) fn length(&self) -> Span {
+        self.length
+    }
+
+    /// Right after a checkpoint: keeps the rows of these keys alone. Returns the slices that others were in.
+    pub(crate) fn keep(&mut self, is_kept: &dyn Fn(&[u8]) -> bool) -> Result<Vec<Micros>, ArrowError> {
+        let mut left = Vec::new();
+        for slice in &mut self.slices {
+            if slice.keep(is_kept)? {
+                left.push(slice.end);
+            }
+        }
+        self.slices.retain(|slice| slice.len() > 0);
+        Ok(left)
     }
 
     /// The slices, by their end.

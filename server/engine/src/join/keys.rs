@@ -21,14 +21,13 @@ impl Keys {
     /// The keys of `rows` rows.
     pub(crate) fn new(columns: &[ArrayRef], rows: usize) -> Result<Self, key::Error> {
         let encoder = key::Encoder::new(columns)?;
-        let hasher = FixedState::default();
         let mut bytes = Vec::with_capacity(rows * 24);
         let (mut ends, mut hashes) = (Vec::with_capacity(rows), Vec::with_capacity(rows));
         for row in 0..rows {
             let start = bytes.len();
             encoder.append(row, &mut bytes);
             ends.push(bytes.len());
-            hashes.push(hasher.hash_one(bytes.get(start..).unwrap_or_default()));
+            hashes.push(hash(bytes.get(start..).unwrap_or_default()));
         }
         let nulls = columns
             .iter()
@@ -58,4 +57,9 @@ impl Keys {
     pub(crate) fn len(&self) -> usize {
         self.ends.len()
     }
+}
+
+/// The hash of an encoded key.
+pub(crate) fn hash(key: &[u8]) -> u64 {
+    FixedState::default().hash_one(key)
 }

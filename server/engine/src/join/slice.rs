@@ -1,6 +1,8 @@
 //! The rows of one side of a join over one stretch of time.
 
-use arrow::array::RecordBatch;
+use std::ops::Range;
+
+use arrow::array::{BooleanArray, RecordBatch};
 use arrow::error::ArrowError;
 
 use super::Keys;
@@ -15,9 +17,9 @@ const BATCH: usize = 8192;
 /// Rows with a time before `end`, and the table that finds them by their key.
 pub(crate) struct Slice {
     pub(crate) end: Micros,
-    /// Rows from this one on are not in the store.
-    saved: usize,
-    /// Rows before it that are not in the store as they are: they have found a partner since.
+    /// Rows that are not in the store, ascending.
+    unsaved: Vec<Range<u32>>,
+    /// Others that are not in the store as they are: they have found a partner since.
     changed: Vec<u32>,
     /// True once entries of this slice lie in the store.
     pub(crate) durable: bool,
@@ -57,7 +59,7 @@ impl Slice {
     pub(crate) fn new(end: Micros, width: usize) -> Self {
         Self {
             end,
-            saved: 0,
+            unsaved: Vec::new(),
             changed: Vec::new(),
             durable: false,
             batches: Vec::new(),
@@ -97,13 +99,14 @@ impl Slice {
         members: impl Iterator<Item = usize>,
     ) -> Result<(), ArrowError> {
         let Arrivals { batch, keys, times, matched, records } = arrivals;
-        self.starts.push(self.len() as u32);
+        let first = self.len() as u32;
+        self.starts.push(first);
         for member in members {
             let row = self.len() as u32;
             let (key, hash) = (keys.key(member), keys.hash(member));
             // Only the store asks for the key of a row that equals nothing.
             let (number, before) = if keys.is_null(member) {
-                (self.table.add(key, hash, row), NONE)
+                (self.table.add_null(key, hash, row), NONE)
             } else {
                 self.table.insert(key, hash, row)
             };
@@ -114,7 +117,70 @@ impl Slice {
         }
         self.records.extend(records);
         self.batches.push(batch);
+        let until = self.len() as u32;
+        match self.unsaved.last_mut() {
+            Some(last) if last.end == first => last.end = until,
+            _ => self.unsaved.push(first..until),
+        }
         self.merge()
+    }
+
+    /// Puts rows back that lie in the store.
+    pub(crate) fn put_back(&mut self, rows: Arrivals<'_>) -> Result<(), ArrowError> {
+        let (first, all) = (self.len() as u32, 0..rows.batch.num_rows());
+        self.push(rows, all)?;
+        self.durable = true;
+        if let Some(last) = self.unsaved.last_mut() {
+            last.end = last.end.min(first);
+        }
+        self.unsaved.retain(|rows| !rows.is_empty());
+        Ok(())
+    }
+
+    /// Right after a checkpoint: keeps the rows of these keys alone. Returns whether there were others.
+    pub(crate) fn keep(&mut self, is_kept: &dyn Fn(&[u8]) -> bool) -> Result<bool, ArrowError> {
+        let kept: Vec<bool> = (0..self.len() as u32).map(|row| is_kept(self.key(row))).collect();
+        if !kept.contains(&false) {
+            return Ok(false);
+        }
+        let mut left = Self { durable: self.durable, ..Self::new(self.end, self.width) };
+        for (batch, first) in self.batches.iter().zip(&self.starts) {
+            let own = kept.get(*first as usize..*first as usize + batch.num_rows()).unwrap_or_default();
+            let batch = arrow::compute::filter_record_batch(batch, &BooleanArray::from(own.to_vec()))?;
+            if batch.num_rows() == 0 {
+                continue;
+            }
+            left.starts.push(left.len() as u32);
+            for (row, _) in (*first..).zip(own).filter(|(_, is_kept)| **is_kept) {
+                left.copy(self, row);
+            }
+            left.batches.push(batch);
+            left.merge()?;
+        }
+        *self = left;
+        Ok(true)
+    }
+
+    /// Takes a row of another slice in, but for its columns.
+    fn copy(&mut self, other: &Self, row: u32) {
+        let number = other.keys.get(row as usize).copied().unwrap_or_default();
+        let (key, (hash, is_found)) = (other.table.key(number), other.table.hash(number));
+        let place = self.len() as u32;
+        let (number, before) = if is_found {
+            self.table.insert(key, hash, place)
+        } else {
+            (self.table.add_null(key, hash, place), NONE)
+        };
+        self.keys.push(number);
+        self.before.push(before);
+        self.times.push(other.time(row));
+        self.matched.push(other.is_matched(row));
+        self.records.extend_from_slice(other.records(row));
+    }
+
+    /// Whether there are rows of a key.
+    pub(crate) fn has(&self, key: &[u8], hash: u64) -> bool {
+        self.table.has(key, hash)
     }
 
     /// Puts the last batches together while they are small and much alike in size: a row is copied as
@@ -162,10 +228,15 @@ impl Slice {
     pub(crate) fn mark(&mut self, row: u32) {
         if let Some(matched) = self.matched.get_mut(row as usize)
             && !std::mem::replace(matched, true)
-            && (row as usize) < self.saved
+            && !self.is_unsaved(row)
         {
             self.changed.push(row);
         }
+    }
+
+    fn is_unsaved(&self, row: u32) -> bool {
+        let place = self.unsaved.partition_point(|rows| rows.end <= row);
+        self.unsaved.get(place).is_some_and(|rows| rows.start <= row)
     }
 
     /// Whether a row has found a partner.
@@ -198,8 +269,8 @@ impl Slice {
     /// has found a partner is wanted no more: such a row is only written where it lies in the store without.
     pub(crate) fn take_unsaved(&mut self, is_done: bool) -> Vec<u32> {
         let mut rows = std::mem::take(&mut self.changed);
-        rows.extend((self.saved as u32..self.len() as u32).filter(|row| !(is_done && self.is_matched(*row))));
-        self.saved = self.len();
+        let unsaved = std::mem::take(&mut self.unsaved).into_iter().flatten();
+        rows.extend(unsaved.filter(|row| !(is_done && self.is_matched(*row))));
         rows
     }
 

@@ -1,5 +1,7 @@
 //! From the keys of a slice to the last row of each.
 
+use std::collections::HashSet;
+
 use hashbrown::HashTable;
 
 /// No row.
@@ -15,6 +17,8 @@ pub(crate) struct Table {
     last: Vec<u32>,
     /// Key numbers. Nothing depends on the order of the table.
     numbers: HashTable<u32>,
+    /// Keys that are never found.
+    nulls: HashSet<Box<[u8]>>,
 }
 
 impl Table {
@@ -31,7 +35,14 @@ impl Table {
     }
 
     /// A number for a key that is never found.
-    pub(crate) fn add(&mut self, key: &[u8], hash: u64, row: u32) -> u32 {
+    pub(crate) fn add_null(&mut self, key: &[u8], hash: u64, row: u32) -> u32 {
+        if !self.nulls.contains(key) {
+            self.nulls.insert(key.into());
+        }
+        self.add(key, hash, row)
+    }
+
+    fn add(&mut self, key: &[u8], hash: u64, row: u32) -> u32 {
         let number = self.last.len() as u32;
         self.bytes.extend_from_slice(key);
         self.ends.push(self.bytes.len());
@@ -43,6 +54,17 @@ impl Table {
     /// The last row of a key.
     pub(crate) fn last(&self, key: &[u8], hash: u64) -> Option<u32> {
         self.number(key, hash).and_then(|number| self.last.get(number as usize)).copied()
+    }
+
+    /// Whether there are rows of a key, though it may be one that is never found.
+    pub(crate) fn has(&self, key: &[u8], hash: u64) -> bool {
+        self.number(key, hash).is_some() || self.nulls.contains(key)
+    }
+
+    /// The hash of a number's key, if that can be found.
+    pub(crate) fn hash(&self, number: u32) -> (u64, bool) {
+        let hash = self.hashes.get(number as usize).copied().unwrap_or_default();
+        (hash, self.number(self.key(number), hash) == Some(number))
     }
 
     fn number(&self, key: &[u8], hash: u64) -> Option<u32> {

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 pub(super) use self::text::{length, sql};
 use super::functions::{self, Bound};
-use crate::epoch::leaves_groups;
+use crate::epoch::{joins, leaves_groups};
 use crate::query::{
     FeatureQuery, Function, IntervalJoin, JoinKind, LookupJoin, Node, Relation, Rolling, Shape, Window,
 };
@@ -76,7 +76,6 @@ impl FeatureQuery {
     pub fn explain(&self, watermark_delay: Span, allowed_lateness: Span) -> Explain {
         let mut state = Vec::new();
         joined(&self.input, &mut state);
-        let memory = self.memory(!state.is_empty());
         state.extend(self.aggregates(allowed_lateness));
         let key = self.key.iter().filter_map(|i| self.output.fields().get(*i));
         Explain {
@@ -87,7 +86,7 @@ impl FeatureQuery {
             output: columns(&self.output),
             emission: self.emission(allowed_lateness),
             watermark_delay: self.delay(watermark_delay),
-            memory,
+            memory: self.memory(),
         }
     }
 
@@ -109,15 +108,24 @@ impl FeatureQuery {
     }
 
     /// Where the state lies, in words.
-    fn memory(&self, joins: bool) -> String {
-        let all = "all of it is in memory, whatever the memory budget is";
-        if !leaves_groups(self) {
-            return all.to_owned();
+    fn memory(&self) -> String {
+        let mut memory =
+            "what the memory budget has no room for lies in the store alone, and is read when it is wanted"
+                .to_owned();
+        let joins = joins(&self.input);
+        match (leaves_groups(self), joins.contains(&true), joins.contains(&false)) {
+            (true, _, false) => {}
+            (true, _, true) => {
+                memory.push_str("; but what is looked up, and what waits for it, is all in memory")
+            }
+            (false, true, _) => {
+                memory.push_str("; but this is said of rows of joins alone, all else is in memory")
+            }
+            (false, false, _) => {
+                "all of it is in memory, whatever the memory budget is".clone_into(&mut memory)
+            }
         }
-        let joined = if joins { "; rows that a join keeps are all in memory" } else { "" };
-        format!(
-            "what the memory budget has no room for lies in the store alone, and is read when it is wanted{joined}"
-        )
+        memory
     }
 
     /// The partial aggregates that are kept, or the records that they are computed from.

@@ -343,7 +343,9 @@ mod tests {
         let (mut cold, stored) = stored(&[(10, b"ann", 4), (10, b"bob", 4)]);
         cold.bury(Micros(10), b"ann");
         let mut wanted = Wanted::default();
-        [&b"bob"[..], b"ann", b"bob", b"nobody"].into_iter().for_each(|key| wanted.push(key));
+        for key in [&b"bob"[..], b"ann", b"bob", b"nobody"] {
+            wanted.push(key);
+        }
         let fetched = cold.fetch(&wanted).unwrap();
         assert_eq!(fetched.len(), 1);
         assert_eq!(fetched.iter().map(|(_, rows)| rows.len()).sum::<usize>(), 1);

@@ -42,6 +42,29 @@ pub trait StateView: Send + Sync {
     fn scan(&self, from: &StateKey) -> Result<Entries<'_>, Unreadable>;
 }
 
+/// The entries of some operators; those of others are not gone through.
+pub(crate) fn of<'v>(
+    view: &'v dyn StateView,
+    is_of: &'v dyn Fn(u16) -> bool,
+) -> impl Iterator<Item = Result<StateRow, Unreadable>> + 'v {
+    let from = |operator| StateKey { operator, slice_end: Micros::MIN, key_group: 0, key: Vec::new() };
+    let mut entries = Some(view.scan(&from(0)));
+    std::iter::from_fn(move || {
+        loop {
+            let rows = match entries.as_mut()? {
+                Ok(rows) => rows,
+                Err(error) => return Some(Err(error.clone())),
+            };
+            match rows.next()? {
+                Ok(row) if !is_of(row.key.operator) => {
+                    entries = row.key.operator.checked_add(1).map(|next| view.scan(&from(next)));
+                }
+                row => return Some(row),
+            }
+        }
+    })
+}
+
 /// The slices of an operator that have entries.
 pub(crate) fn slices(view: &dyn StateView, operator: u16) -> Result<Vec<Micros>, Unreadable> {
     let mut slices: Vec<Micros> = Vec::new();

@@ -14,7 +14,7 @@ use crate::epoch::{Error, Reason, RecordId, stage};
 use crate::join::{Arrivals, Buffer, Keys};
 use crate::key;
 use crate::query::Relation;
-use crate::state::{JOIN, StateChange, StateKey, StateRow, codec};
+use crate::state::{Cold, JOIN, StateChange, StateKey, StateRow, codec};
 use crate::time::{Micros, Span};
 
 /// Entries written at a time.
@@ -42,6 +42,8 @@ pub(in crate::epoch) struct Half {
     state: Vec<codec::Column>,
     /// Slices that are gone, but whose entries still lie in the store: until the next checkpoint.
     dropped: Vec<Micros>,
+    /// Keys that are not in memory.
+    pub(super) cold: Cold,
 }
 
 /// The number of one side of a join in [`StateKey::operator`].
@@ -75,6 +77,7 @@ impl Half {
             schema,
             state,
             dropped: Vec::new(),
+            cold: Cold::default(),
         })
     }
 
@@ -158,7 +161,11 @@ impl Half {
 
     /// Lets go of what is out of reach.
     pub(in crate::epoch) fn retire(&mut self, watermark: Micros) {
-        self.buffer.retire(watermark - self.reach, &mut self.dropped);
+        let kept = watermark - self.reach;
+        self.buffer.retire(kept, &mut self.dropped);
+        self.dropped.extend(self.cold.retire(kept.next()));
+        self.dropped.sort_unstable();
+        self.dropped.dedup();
     }
 
     /// What changed since the last checkpoint: slices that are gone, and rows that still wait, sorted by
@@ -203,13 +210,25 @@ impl Half {
         Ok(())
     }
 
+    /// Stored rows of one slice, and whether each has found a partner.
+    pub(super) fn decode(
+        &self,
+        slice_end: Micros,
+        rows: &[StateRow],
+    ) -> Result<(Vec<bool>, RecordBatch), Error> {
+        let values = rows.iter().map(|row| row.value.as_slice());
+        let columns = codec::decode(&self.state, values);
+        let columns = columns.map_err(|e| Error::State { window_end: slice_end, detail: e.to_string() })?;
+        let (matched, columns) = columns.split_first().map_or((None, &[][..]), |(m, rest)| (Some(m), rest));
+        let matched = matched.and_then(|matched| matched.as_boolean_opt()).into_iter().flatten();
+        let batch = stage::batch(&self.schema, columns.to_vec(), rows.len())?;
+        Ok((matched.map(|matched| matched == Some(true)).collect(), batch))
+    }
+
     /// Puts stored rows of one slice back.
     pub(in crate::epoch) fn restore(&mut self, slice_end: Micros, rows: &[StateRow]) -> Result<(), Error> {
         let refuse = |detail: String| Error::State { window_end: slice_end, detail };
-        let values = rows.iter().map(|row| row.value.as_slice());
-        let columns = codec::decode(&self.state, values).map_err(|e| refuse(e.to_string()))?;
-        let Some((matched, columns)) = columns.split_first() else { return Ok(()) };
-        let batch = stage::batch(&self.schema, columns.to_vec(), rows.len())?;
+        let (matched, batch) = self.decode(slice_end, rows)?;
         let times = self.times(&batch)?;
         let keys = Keys::new(&self.evaluate(&batch)?, rows.len()).map_err(|e| refuse(e.to_string()))?;
         let mut records = Vec::with_capacity(rows.len() * self.width);
@@ -221,7 +240,6 @@ impl Half {
         if records.len() != rows.len() * self.width {
             return Err(refuse("a row of the join does not say what it is made of".into()));
         }
-        let matched: Vec<bool> = matched.as_boolean().iter().map(|matched| matched == Some(true)).collect();
         let rows = Arrivals { batch, keys: &keys, times: times.values(), matched: &matched, records };
         Ok(self.buffer.restore(slice_end, rows).map_err(DataFusionError::from)?)
     }

@@ -47,7 +47,9 @@ impl Rolling {
             keys.sort_unstable();
             keys.dedup();
             if !keys.is_empty() {
-                keys.iter().for_each(|key| self.ages.note(*key));
+                for key in &keys {
+                    self.ages.note(*key);
+                }
                 self.save(*end, keys, slice, &places, output)?;
             }
         }

@@ -170,7 +170,9 @@ impl Rolling {
         for end in self.marks.keep(is_kept) {
             self.cold_marks.let_go(end, None);
         }
-        gone.iter().for_each(|key| self.keys.evict(*key));
+        for key in gone {
+            self.keys.evict(*key);
+        }
         let slices = &self.slices;
         let left: Vec<u32> = self.keys.iter().collect();
         for key in left {

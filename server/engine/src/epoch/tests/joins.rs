@@ -187,11 +187,13 @@ fn prices(output: &Output) -> Vec<u64> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
 
-    /// Rows, when they come out, and what became of each record, whatever the checkpoints and restarts.
+    /// Rows, when they come out, and what became of each record, whatever the checkpoints, the restarts and what
+    /// is in memory.
     #[test]
     fn joins_are_what_their_definition_says(
         definition in definition(), epochs in epochs(), chunk in 1_usize..9,
-        restarts in any::<u32>(), checkpoints in any::<u32>(), threads in any::<u32>(),
+        restarts in any::<u32>(), checkpoints in any::<u32>(), threads in any::<u32>(), spills in any::<u32>(),
+        budget in 0_usize..10_000,
     ) {
         let bit = |bits: u32, n: usize| bits >> (n % 32) & 1 == 1;
         let checkpoint = |n| bit(checkpoints, n);
@@ -200,7 +202,8 @@ proptest! {
             prop_assert_eq!(actual(output), expected, "epoch {}", epoch);
         }
         let restart = |n| bit(restarts, n);
-        let how = Treatment { chunk, restart: &restart, checkpoint: &checkpoint, threads, ..PLAIN };
+        let spill = |n| if bit(spills, n) { budget.saturating_sub(5_000) } else { usize::MAX };
+        let how = Treatment { chunk, restart: &restart, checkpoint: &checkpoint, spill: &spill, threads };
         let treated = run(&definition, &epochs, &how);
         prop_assert_eq!(stores(plain.iter()), stores(treated.iter()));
         for (one, other) in plain.iter().zip(&treated) {

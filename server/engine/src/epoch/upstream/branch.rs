@@ -6,9 +6,9 @@ use crate::epoch::join::{Join, Side};
 use crate::epoch::lookup::Lookup;
 use crate::epoch::records::{Rows, Verdicts};
 use crate::epoch::upstream::Sink;
-use crate::epoch::{Error, stage};
+use crate::epoch::{Error, Memory, stage};
 use crate::query::{self, Relation, Stage};
-use crate::state::{StateChange, StateRow};
+use crate::state::{StateChange, StateRow, StateView};
 use crate::time::{Micros, Span};
 
 /// A node with the stages above it.
@@ -253,11 +253,11 @@ impl Branch {
     }
 
     /// The watermark with which the last row that waits for a partner comes out of its join.
-    pub(super) fn waits_until(&self, watermark: Micros) -> Option<Micros> {
-        let mut last = None;
+    pub(super) fn waits_until(&self, watermark: Micros) -> Result<Option<Micros>, Error> {
+        let mut last = Ok(None);
         self.for_each(&mut |node| {
-            if let Node::Join(joined) = node {
-                last = last.max(joined.join.waits_until(watermark));
+            if let (Node::Join(joined), Ok(known)) = (node, &last) {
+                last = joined.join.waits_until(watermark).map(|end| end.max(*known));
             }
         });
         last
@@ -277,17 +277,38 @@ impl Branch {
         sum
     }
 
-    /// Bytes of these rows in memory.
-    pub(super) fn bytes(&self) -> usize {
-        let mut bytes = 0;
+    /// What these rows take of the memory.
+    pub(super) fn memory(&self) -> Memory {
+        let mut sum = Memory::default();
         self.for_each(&mut |node| {
-            bytes += match node {
-                Node::Source(_) | Node::Union(_) => 0,
-                Node::Join(joined) => joined.join.bytes(),
-                Node::Lookup(looked_up) => looked_up.lookup.bytes(),
+            let own = match node {
+                Node::Source(_) | Node::Union(_) => Memory::default(),
+                Node::Join(joined) => joined.join.memory(),
+                Node::Lookup(looked_up) => Memory { bytes: looked_up.lookup.bytes(), evictable: 0 },
             };
+            sum = Memory { bytes: sum.bytes + own.bytes, evictable: sum.evictable + own.evictable };
         });
-        bytes
+        sum
+    }
+
+    /// From here on rows of joins may be left in the store.
+    pub(super) fn attach(&mut self, view: &Arc<dyn StateView>) -> Result<(), Error> {
+        self.try_for_each_keeper(&mut |keeper| match keeper {
+            Keeper::Join(join) => join.attach(view),
+            Keeper::Lookup(_) => Ok(()),
+        })
+    }
+
+    /// Lets go of rows of joins until the others take no more than about so many bytes.
+    pub(super) fn evict(&mut self, bytes: usize, watermark: Micros) -> Result<(), Error> {
+        let all = self.memory().evictable.max(1) as u128;
+        self.try_for_each_keeper(&mut |keeper| match keeper {
+            Keeper::Join(join) => {
+                let share = bytes as u128 * join.memory().evictable as u128 / all;
+                join.let_go(usize::try_from(share).unwrap_or(usize::MAX), watermark)
+            }
+            Keeper::Lookup(_) => Ok(()),
+        })
     }
 
     /// How many rows of joins did not come through since this was last asked.

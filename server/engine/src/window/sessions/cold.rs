@@ -33,7 +33,9 @@ impl Sessions {
     /// At a checkpoint: the keys of these numbers changed since the last one.
     pub(crate) fn saved(&mut self, changed: Vec<u32>) {
         self.ages.checkpoint();
-        changed.into_iter().for_each(|chain| self.ages.note(chain));
+        for chain in changed {
+            self.ages.note(chain);
+        }
         self.cold.saved();
         // What was in it is removed from the store, and what else lies there is cold.
         self.slices.retain(|_, slice| slice.len() > 0);
