@@ -12,9 +12,10 @@ failed=0
 say "Rust"
 cargo test --locked --workspace 2>&1 | tee "$out/rust" || failed=1
 say "Python, notebooks, whole system"
-# Each process has a Kafka of its own: as many as there are cores, but not more than four.
+# Each process has a Kafka of its own: as many as there are cores, but not more than four. A file's tests stay together:
+# they share what its fixtures made, and some go on from what others did.
 cores=$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
-"$venv/bin/python" -m pytest client-py/tests tests -n $((cores < 4 ? cores : 4)) --dist loadgroup --no-loadscope-reorder --durations 25 "$@" 2>&1 | tee "$out/python" || failed=1
+"$venv/bin/python" -m pytest client-py/tests tests -n $((cores < 4 ? cores : 4)) --dist loadfile --no-loadscope-reorder --durations 25 "$@" 2>&1 | tee "$out/python" || failed=1
 
 # "test result: ok. 12 passed; 0 failed; …" per Rust binary, "=== 73 passed, 1 failed in 4s ===" from pytest
 counts=$(awk '

@@ -21,13 +21,8 @@ def pytest_configure(config: pytest.Config) -> None:
 LONGEST = ("test_oracle_generated", "test_crash", "test_demo", "test_numbered", "test_examples")
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A file's tests stay together, in one process: they share what its fixtures made. The longest come first."""
-    for item in items:
-        # Its two streams of a million events have nothing in common.
-        part = item.name.split("[")[-1] if item.path.stem == LONGEST[0] else ""
-        item.add_marker(pytest.mark.xdist_group(f"{item.path.stem}{part}"))
+    """The files that take longest come first, so that no process is left alone with one of them at the end."""
     places = {name: place for place, name in enumerate(LONGEST)}
     items.sort(key=lambda item: places.get(item.path.stem, len(LONGEST)))
 
