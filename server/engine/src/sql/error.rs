@@ -1,5 +1,6 @@
 //! What a definition is refused with: the construct by name, and the nearest one that is supported.
 
+use datafusion::common::SchemaError;
 use datafusion::error::DataFusionError;
 use serde::Serialize;
 
@@ -114,6 +115,17 @@ impl From<DataFusionError> for Error {
                     .hint("fields of a record are matched exactly, in their own case")
             }
             DataFusionError::SQL(..) => Self::new(Code::Syntax, "SQL", text),
+            // Two functions that are called the same: DataFusion leaves casts out of what they are called.
+            DataFusionError::SchemaError(error, _)
+                if matches!(
+                    **error,
+                    SchemaError::DuplicateUnqualifiedField { .. }
+                        | SchemaError::DuplicateQualifiedField { .. }
+                ) =>
+            {
+                let construct = "a second function that differs in a CAST only";
+                Self::unsupported(construct, "cast below: FROM (SELECT CAST(x AS DOUBLE) AS y, … FROM …)")
+            }
             DataFusionError::SchemaError(..) => Self::new(Code::UnknownColumn, "column", text),
             _ => {
                 // A function's own words are in the middle of DataFusion's.

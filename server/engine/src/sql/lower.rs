@@ -168,18 +168,21 @@ fn unsupported(node: &LogicalPlan) -> Error {
     Error::unsupported(name.split([':', ' ']).next().unwrap_or("this"), EXAMPLE)
 }
 
-/// The stages above the shape over its columns; the last one is kept, for it names the output.
+/// The stages above the shape over its columns; the last projection is kept, for it says what comes out, and so are the
+/// filters above it.
 fn over(mut stages: Vec<Stage>, columns: Columns) -> Result<Vec<Stage>, Error> {
-    let last = stages.pop();
+    let last = stages.iter().rposition(|stage| matches!(stage, Stage::Project(..)));
+    let top = last.map_or_else(Vec::new, |last| stages.split_off(last));
     let (mut stages, columns) = picked(stages, columns)?;
-    stages.extend(match last {
-        Some(Stage::Filter(predicate)) => Some(Stage::Filter(columns.apply(predicate)?)),
-        Some(Stage::Project(exprs, schema)) => {
-            let exprs = exprs.into_iter().map(|expr| columns.apply(expr)).collect::<Result<_, _>>()?;
-            Some(Stage::Project(exprs, schema))
-        }
-        None => None,
-    });
+    for stage in top {
+        stages.push(match stage {
+            Stage::Project(exprs, schema) => {
+                let exprs = exprs.into_iter().map(|expr| columns.apply(expr)).collect::<Result<_, _>>()?;
+                Stage::Project(exprs, schema)
+            }
+            filter @ Stage::Filter(_) => filter,
+        });
+    }
     Ok(stages)
 }
 

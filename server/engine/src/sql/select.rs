@@ -57,10 +57,15 @@ pub(super) fn resolve(select: &mut Select, known: &Known<'_>) -> Result<(Vec<Str
     }
     let mut over = holds.over;
     if let Some(predicate) = &mut select.qualify {
-        over |= anywhere.resolve(predicate)?.over;
-        if !over {
-            return Err(Error::unsupported("QUALIFY without OVER", "WHERE, or HAVING for groups"));
+        if !anywhere.resolve(predicate)?.over {
+            let hint = if over {
+                "SELECT … FROM (SELECT … OVER …) WHERE …, or WHERE, which keeps records out of the frames"
+            } else {
+                "WHERE, or HAVING for groups"
+            };
+            return Err(Error::unsupported("QUALIFY without OVER", hint));
         }
+        over = true;
     }
     if let Some(predicate) = &mut select.having {
         over |= Names { grouped: keys, ..anywhere }.resolve(predicate)?.over;
