@@ -35,6 +35,11 @@ impl Fake {
         fake
     }
 
+    /// How far it has been read.
+    pub fn next(&self) -> i64 {
+        self.0.lock().unwrap().next
+    }
+
     pub fn change(&self, change: impl FnOnce(&mut Log)) {
         change(&mut self.0.lock().unwrap());
     }

@@ -18,7 +18,7 @@ use crate::store::commit::{Accounting, JournalEntry};
 
 /// What the test knows of a record without decoding it.
 #[derive(Debug, Clone)]
-enum Sent {
+pub enum Sent {
     Event { user: String, at: i64, clicks: i64, impressions: i64 },
     NullKey { at: i64 },
     Bad,
@@ -28,7 +28,7 @@ enum Sent {
     TombstoneWithoutKey,
 }
 
-fn send(world: &World, seed: u64, count: usize) -> Vec<Vec<Sent>> {
+pub fn send(world: &World, seed: u64, count: usize) -> Vec<Vec<Sent>> {
     let mut rng = SmallRng::seed_from_u64(seed);
     let mut sent = vec![Vec::new(); world.stream.partitions as usize];
     for i in 0..count {
@@ -128,7 +128,7 @@ fn expected(
     (windows, sums, watermark)
 }
 
-fn check(world: &World, sent: &[Vec<Sent>]) -> Vec<Row> {
+pub fn check(world: &World, sent: &[Vec<Sent>]) -> Vec<Row> {
     let journal = world.store.journal(world.group.id, 0, usize::MAX).unwrap();
     let (windows, sums, watermark) = expected(sent, &journal);
     let rows = world.history();
