@@ -31,7 +31,7 @@ test:
 
 test-long:
 	@bash scripts/setup.sh test
-	@bash scripts/test.sh -m "long"
+	@MILLPOND_CASES=$${MILLPOND_CASES:-100000} bash scripts/test.sh -m "long"
 
 bench:
 	@bash scripts/setup.sh bench

@@ -5,6 +5,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic, missing_docs)]
 
+#[path = "scenarios/lines.rs"]
+mod lines;
 #[path = "scenarios/parse.rs"]
 mod parse;
 #[path = "scenarios/run.rs"]

@@ -1,29 +1,47 @@
 //! What a pipeline keeps of its engine's state, in memory.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 use std::sync::{Arc, RwLock};
 
 use millpond_engine::state::{Entries, StateChange, StateKey, StateRow, StateView, Unreadable};
 use millpond_engine::time::Micros;
 
+type Rows = BTreeMap<StateKey, Vec<u8>>;
+
 /// As of the last checkpoint.
 #[derive(Clone, Default)]
-pub struct State(Arc<RwLock<BTreeMap<StateKey, Vec<u8>>>>);
+pub struct State(Arc<RwLock<Arc<Rows>>>);
 
 impl State {
-    pub fn is_empty(&self) -> bool {
-        self.0.read().unwrap().is_empty()
+    fn now(&self) -> Arc<Rows> {
+        Arc::clone(&self.0.read().unwrap())
     }
 
+    pub fn is_empty(&self) -> bool {
+        self.now().is_empty()
+    }
+
+    /// Writes what a checkpoint says: range deletes, then deletes, then puts, each in order and once.
     pub fn apply(&self, changes: &[StateChange]) {
-        let mut rows = self.0.write().unwrap();
+        let mut now = self.0.write().unwrap();
+        let rows = Arc::make_mut(&mut now);
+        let (mut deleted, mut put) = (None, None);
         for change in changes {
             match change {
-                StateChange::Put(row) => drop(rows.insert(row.key.clone(), row.value.clone())),
-                StateChange::Delete(key) => drop(rows.remove(key)),
                 StateChange::DropSlice { operator, slice_end, key_groups } => {
+                    assert!(deleted.is_none() && put.is_none(), "slices are dropped first");
                     let is_of = |k: &StateKey| (k.operator, k.slice_end) == (*operator, *slice_end);
                     rows.retain(|k, _| !is_of(k) || !key_groups.contains(k.key_group));
+                }
+                StateChange::Delete(key) => {
+                    assert!(put.is_none(), "entries are deleted before others are put");
+                    assert!(deleted.replace(key).is_none_or(|last| last < key), "deletes come in order");
+                    assert!(rows.remove(key).is_some(), "what is deleted was there");
+                }
+                StateChange::Put(row) => {
+                    assert!(put.replace(&row.key).is_none_or(|last| *last < row.key), "puts come in order");
+                    rows.insert(row.key.clone(), row.value.clone());
                 }
             }
         }
@@ -38,7 +56,7 @@ impl StateView for State {
         keys: &[(u8, &[u8])],
         found: &mut dyn FnMut(usize, &[u8]),
     ) -> Result<(), Unreadable> {
-        let rows = self.0.read().unwrap();
+        let rows = self.now();
         for (place, (key_group, key)) in keys.iter().enumerate() {
             let key = StateKey { operator, slice_end, key_group: *key_group, key: key.to_vec() };
             if let Some(value) = rows.get(&key) {
@@ -55,7 +73,7 @@ impl StateView for State {
         keys: &[(u8, &[u8])],
         found: &mut dyn FnMut(usize, &[u8], &[u8]),
     ) -> Result<(), Unreadable> {
-        let rows = self.0.read().unwrap();
+        let rows = self.now();
         for (place, (key_group, key)) in keys.iter().enumerate() {
             let from = StateKey { operator, slice_end, key_group: *key_group, key: key.to_vec() };
             for (known, value) in rows.range(from..) {
@@ -71,9 +89,11 @@ impl StateView for State {
     }
 
     fn scan(&self, from: &StateKey) -> Result<Entries<'_>, Unreadable> {
-        let rows = self.0.read().unwrap();
-        let row = |(key, value): (&StateKey, &Vec<u8>)| StateRow { key: key.clone(), value: value.clone() };
-        let rows: Vec<StateRow> = rows.range(from.clone()..).map(row).collect();
-        Ok(Box::new(rows.into_iter().map(Ok)))
+        let (rows, mut next) = (self.now(), Bound::Included(from.clone()));
+        Ok(Box::new(std::iter::from_fn(move || {
+            let (key, value) = rows.range((next.clone(), Bound::Unbounded)).next()?;
+            next = Bound::Excluded(key.clone());
+            Some(Ok(StateRow { key: key.clone(), value: value.clone() }))
+        })))
     }
 }
