@@ -139,7 +139,7 @@ pub struct CloseCursor {
 }
 
 /// What an epoch does.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Output {
     /// Rows, ordered by (event time, encoded key).
     pub rows: Vec<Emitted>,

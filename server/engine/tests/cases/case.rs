@@ -178,7 +178,9 @@ fn describe(relation: &Relation, coverage: &mut Coverage) {
         }
         Node::Union(inputs) => {
             coverage.add("UNION ALL");
-            inputs.iter().for_each(|input| describe(input, coverage));
+            for input in inputs {
+                describe(input, coverage);
+            }
         }
         Node::Join(join) => {
             coverage.add(if join.keeps_left { "LEFT JOIN" } else { "JOIN" });

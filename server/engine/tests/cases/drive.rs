@@ -163,7 +163,7 @@ impl<'c> Drive<'c> {
             assert!(output.state.is_empty(), "state outside of a checkpoint");
             // What a finish moved is in the journalled watermark.
             let given = Given { watermark: output.watermark, finished: false, ..given };
-            self.since.push((given, copy(&output)));
+            self.since.push((given, output.clone()));
             return output;
         }
         coverage.add("checkpoint");
@@ -259,21 +259,6 @@ fn check(output: &Output) {
     let sum = |of: fn(&millpond_engine::epoch::Counts) -> u64| output.counts.iter().map(of).sum::<u64>();
     assert_eq!(sum(|counts| counts.late), output.late.len() as u64);
     assert_eq!(sum(|counts| counts.quarantined), output.rejected.len() as u64);
-}
-
-fn copy(output: &Output) -> Output {
-    Output {
-        rows: output.rows.clone(),
-        counts: output.counts.clone(),
-        rejected: output.rejected.clone(),
-        late: output.late.clone(),
-        state: output.state.clone(),
-        watermark: output.watermark,
-        closed_to: output.closed_to,
-        cursor: output.cursor.clone(),
-        nulled: output.nulled,
-        lost: output.lost,
-    }
 }
 
 /// All that leaves the engine is the same when an epoch is applied again.

@@ -49,7 +49,7 @@ const CASES: u64 = 1_500;
 const FAILURES: usize = 3;
 
 /// What at least so many times in a thousand cases is there.
-const WANTED: [(&str, usize); 46] = [
+const WANTED: [(&str, usize); 55] = [
     ("TUMBLE", 80),
     ("HOP", 80),
     ("CUMULATE", 40),
@@ -88,10 +88,19 @@ const WANTED: [(&str, usize); 46] = [
     ("on 4 threads", 200),
     ("epoch applied again", 500),
     ("state let go of", 100),
+    ("TUMBLE: state let go of", 50),
+    ("SESSION: state let go of", 50),
+    ("OVER: state let go of", 100),
     ("row", 10_000),
     ("revision", 500),
+    ("TUMBLE: revision", 60),
+    ("HOP: revision", 50),
+    ("CUMULATE: revision", 20),
+    ("SESSION: revision", 8),
+    ("OVER: revision", 150),
     ("delete", 500),
     ("record Late", 500),
+    ("SESSION: record Late", 100),
     ("record Filtered", 2_000),
     ("record NullKey", 500),
     ("record Failed", 500),

@@ -130,7 +130,7 @@ pub(super) fn check(definition: Definition, epochs: &Epochs, how: Course) {
                 }
             } else {
                 assert_eq!(output.state, [], "state outside of a checkpoint");
-                since.push((given, same(output)));
+                since.push((given, output.clone()));
             }
             if cursor.is_none() {
                 break;
@@ -158,21 +158,5 @@ impl Given {
     fn apply_is_bounded(&self, output: &Output, definition: Definition) -> bool {
         let rows: usize = output.rows.iter().map(|r| r.keys.len()).sum();
         definition.on_update || definition.lateness > 0 || rows <= self.max_rows
-    }
-}
-
-/// What is compared after a restart.
-pub(super) fn same(output: &Output) -> Output {
-    Output {
-        rows: output.rows.clone(),
-        counts: output.counts.clone(),
-        rejected: output.rejected.clone(),
-        late: output.late.clone(),
-        state: output.state.clone(),
-        watermark: output.watermark,
-        closed_to: output.closed_to,
-        cursor: output.cursor.clone(),
-        nulled: output.nulled,
-        lost: output.lost,
     }
 }
