@@ -15,7 +15,6 @@ mod stretches;
 pub(crate) use aggregates::Aggregates;
 pub(crate) use chains::{Chains, Link};
 pub(crate) use cold::{Ordered, Stored};
-pub(crate) use directory::{Directory, Place};
 pub(crate) use groups::Groups;
 pub(crate) use layout::Layout;
 pub(crate) use marks::Marks;

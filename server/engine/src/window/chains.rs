@@ -114,9 +114,13 @@ impl<L: Linked> Chains<L> {
     /// Those from slice to slice.
     pub(crate) fn between(&self, chain: u32, from: Micros, to: Micros) -> &[L] {
         let links = self.links(chain);
-        let from = links.partition_point(|link| link.slice_end() < from);
-        let to = links.partition_point(|link| link.slice_end() <= to);
-        links.get(from..to).unwrap_or_default()
+        let from = leading(links.len(), |at| links.get(at).is_some_and(|link| link.slice_end() < from));
+        let last = links.len().saturating_sub(1);
+        let after = leading(links.len(), |back| {
+            let link = last.checked_sub(back).and_then(|at| links.get(at));
+            link.is_some_and(|link| link.slice_end() > to)
+        });
+        links.get(from..links.len() - after).unwrap_or_default()
     }
 
     /// The link of a key in a slice.
@@ -173,12 +177,40 @@ impl<L: Linked> Chains<L> {
     }
 }
 
+/// How many of the first of `all` things are so, where none is behind one that is not. What is asked for mostly lies
+/// at an end of what there is, and less of it is read than by halving.
+fn leading(all: usize, is_so: impl Fn(usize) -> bool) -> usize {
+    let mut step = 1;
+    while step <= all && is_so(step - 1) {
+        step *= 2;
+    }
+    let (mut from, mut to) = (step / 2, all.min(step - 1));
+    while from < to {
+        let middle = from.midpoint(to);
+        if is_so(middle) {
+            from = middle + 1;
+        } else {
+            to = middle;
+        }
+    }
+    from
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn link(slice_end: i64, number: u32) -> Link {
         Link { slice_end: Micros(slice_end), number }
+    }
+
+    #[test]
+    fn the_leading_ones_are_counted() {
+        for all in 0..40 {
+            for so in 0..=all {
+                assert_eq!(leading(all, |at| at < so), so, "of {all}");
+            }
+        }
     }
 
     #[test]

@@ -9,22 +9,11 @@ use super::chains::{Chains, Linked};
 use crate::state::{common_prefix, prefix};
 use crate::time::Micros;
 
-/// Row of a chunk of merged states.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Place {
-    pub(crate) chunk: u32,
-    pub(crate) row: u32,
-}
-
 /// One key in one slice.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Held {
     pub(crate) slice_end: Micros,
     pub(crate) group: u32,
-    /// This slice and those of its block before it, merged.
-    pub(crate) prefix: Option<Place>,
-    /// This slice and those of its block after it, merged.
-    pub(crate) suffix: Option<Place>,
 }
 
 impl Linked for Held {
@@ -47,8 +36,7 @@ impl Directory {
     pub(crate) fn insert(&mut self, slice_end: Micros, groups: &Groups) {
         let keys = self.slices.entry(slice_end).or_default();
         for group in keys.len() as u32..groups.len() as u32 {
-            let held = Held { slice_end, group, prefix: None, suffix: None };
-            keys.push(self.chains.add(groups.key(group), held));
+            keys.push(self.chains.add(groups.key(group), Held { slice_end, group }));
         }
     }
 
@@ -88,11 +76,6 @@ impl Directory {
     /// The same of a key that may be in no slice.
     pub(crate) fn found_within(&self, key: &[u8], after: Micros, to: Micros) -> &[Held] {
         self.find(key).map_or(&[], |key| self.within(key, after, to))
-    }
-
-    /// A key in a slice.
-    pub(crate) fn held_mut(&mut self, key: u32, slice_end: Micros) -> Option<&mut Held> {
-        self.chains.link_mut(key, slice_end)
     }
 
     /// The keys of slices, with the order of their groups, and others besides: each once and in order.

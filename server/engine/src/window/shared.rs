@@ -16,11 +16,13 @@
 //! All of this follows from the slices and from how far windows are closed, by the same merges in the same
 //! order whenever it is computed: a restored engine has the same bits.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use arrow::array::ArrayRef;
+use foldhash::fast::FixedState;
 
-use super::{Directory, Error, Layout, Pane, Place};
+use super::directory::{Directory, Held};
+use super::{Error, Layout, Pane};
 use crate::state::{Function, Merge};
 use crate::time::Micros;
 
@@ -31,13 +33,44 @@ pub(crate) type Touched = BTreeMap<Vec<u8>, BTreeSet<Micros>>;
 #[derive(Default)]
 pub(crate) struct Shared {
     pub(crate) directory: Directory,
-    /// Merged states by slice: the first chunk of each has a row for each group, later ones correct it.
-    prefixes: BTreeMap<Micros, Vec<Vec<ArrayRef>>>,
-    suffixes: BTreeMap<Micros, Vec<Vec<ArrayRef>>>,
+    /// By slice: the slice and those of its block before it.
+    prefixes: HashMap<Micros, Merged, FixedState>,
+    /// By slice: the slice and those of its block after it.
+    suffixes: HashMap<Micros, Merged, FixedState>,
     /// Slices up to here have entered.
     entered: Option<Micros>,
     /// The boundary that suffixes reach up to.
     boundary: Option<Micros>,
+}
+
+/// Merged states of the groups of a slice.
+#[derive(Default)]
+struct Merged {
+    /// The first has a row for each group that was there, in their order; later ones are of what late records
+    /// changed.
+    chunks: Vec<Vec<ArrayRef>>,
+    /// Groups whose row is elsewhere: chunk and row.
+    moved: HashMap<u32, (u32, u32), FixedState>,
+}
+
+impl Merged {
+    /// Adds rows of groups, which take the place of those before.
+    fn add(&mut self, groups: &[(u32, u32)], chunk: Vec<ArrayRef>) {
+        let number = self.chunks.len() as u32;
+        let moved = (0..).zip(groups).filter(|(row, (group, _))| (number, *row) != (0, *group));
+        self.moved.extend(moved.map(|(row, (group, _))| (*group, (number, row))));
+        self.chunks.push(chunk);
+    }
+
+    /// Chunk and row of a group.
+    fn place(&self, group: u32) -> (u32, u32) {
+        self.moved.get(&group).copied().unwrap_or((0, group))
+    }
+
+    /// The columns of a chunk.
+    fn chunk(&self, number: u32) -> &[ArrayRef] {
+        self.chunks.get(number as usize).map_or(&[], Vec::as_slice)
+    }
 }
 
 /// Which columns a row to be merged comes from.
@@ -96,40 +129,20 @@ impl Shared {
     fn prefix(&mut self, slice_end: Micros, groups: &[u32], parts: &mut Parts<'_>) -> Result<(), Error> {
         let block = parts.layout.block(slice_end);
         let before = Micros(slice_end.0.saturating_sub(1));
-        let keys = self.keys(slice_end, groups);
-        let neighbour = |key: u32| {
-            let held = self.directory.within(key, block, before).last()?;
-            held.prefix.map(|place| (held.slice_end, place))
-        };
-        let chunk = merged(parts, slice_end, &keys, &self.prefixes, From::Prefix, true, neighbour)?;
-        let chunks = self.prefixes.entry(slice_end).or_default();
-        chunks.push(chunk);
-        let chunk = chunks.len() as u32 - 1;
-        for (row, (_, key)) in (0..).zip(&keys) {
-            if let Some(held) = self.directory.held_mut(*key, slice_end) {
-                held.prefix = Some(Place { chunk, row });
-            }
-        }
+        let groups = self.keys(slice_end, groups);
+        let neighbour = |key: u32| self.directory.within(key, block, before).last();
+        let chunk = merged(parts, slice_end, &groups, &self.prefixes, From::Prefix, true, neighbour)?;
+        self.prefixes.entry(slice_end).or_default().add(&groups, chunk);
         Ok(())
     }
 
     /// Computes suffixes of some groups of a slice; those of the slices after it are there.
     fn suffix(&mut self, slice_end: Micros, groups: &[u32], parts: &mut Parts<'_>) -> Result<(), Error> {
         let boundary = parts.layout.block(slice_end) + parts.layout.size();
-        let keys = self.keys(slice_end, groups);
-        let neighbour = |key: u32| {
-            let held = self.directory.within(key, slice_end, boundary).first()?;
-            held.suffix.map(|place| (held.slice_end, place))
-        };
-        let chunk = merged(parts, slice_end, &keys, &self.suffixes, From::Suffix, false, neighbour)?;
-        let chunks = self.suffixes.entry(slice_end).or_default();
-        chunks.push(chunk);
-        let chunk = chunks.len() as u32 - 1;
-        for (row, (_, key)) in (0..).zip(&keys) {
-            if let Some(held) = self.directory.held_mut(*key, slice_end) {
-                held.suffix = Some(Place { chunk, row });
-            }
-        }
+        let groups = self.keys(slice_end, groups);
+        let neighbour = |key: u32| self.directory.within(key, slice_end, boundary).first();
+        let chunk = merged(parts, slice_end, &groups, &self.suffixes, From::Suffix, false, neighbour)?;
+        self.suffixes.entry(slice_end).or_default().add(&groups, chunk);
         Ok(())
     }
 
@@ -210,19 +223,19 @@ impl Shared {
             if current {
                 if let Some(first) = held.first()
                     && first.slice_end <= block
-                    && let Some(place) = first.suffix
+                    && let Some(merged) = self.suffixes.get(&first.slice_end)
                 {
-                    let source = From::Suffix(first.slice_end, place.chunk);
-                    merge.add(target, source, place.row, || chunk(&self.suffixes, first.slice_end, place));
+                    let (chunk, row) = merged.place(first.group);
+                    merge.add(target, From::Suffix(first.slice_end, chunk), row, || merged.chunk(chunk));
                     rest = rest.get(rest.partition_point(|h| h.slice_end <= block)..).unwrap_or_default();
                 }
                 let back = rest.partition_point(|h| h.slice_end <= entered);
                 if rest.first().is_some_and(|h| h.slice_end > block)
                     && let Some(last) = back.checked_sub(1).and_then(|last| rest.get(last))
-                    && let Some(place) = last.prefix
+                    && let Some(merged) = self.prefixes.get(&last.slice_end)
                 {
-                    let source = From::Prefix(last.slice_end, place.chunk);
-                    merge.add(target, source, place.row, || chunk(&self.prefixes, last.slice_end, place));
+                    let (chunk, row) = merged.place(last.group);
+                    merge.add(target, From::Prefix(last.slice_end, chunk), row, || merged.chunk(chunk));
                     rest = rest.get(back..).unwrap_or_default();
                 }
             }
@@ -236,7 +249,8 @@ impl Shared {
 
     /// Bytes in memory, besides those of the panes.
     pub(crate) fn bytes(&self) -> usize {
-        let chunks = self.prefixes.values().chain(self.suffixes.values()).flatten().flatten();
+        let merged = self.prefixes.values().chain(self.suffixes.values());
+        let chunks = merged.flat_map(|merged| merged.chunks.iter().flatten());
         let chunks: usize = chunks.map(|column| column.get_array_memory_size()).sum();
         chunks + self.directory.bytes()
     }
@@ -257,20 +271,16 @@ fn slices(parts: &Parts<'_>, after: Micros, to: Micros) -> Vec<Micros> {
     parts.panes.range(after.next()..=to).rev().map(|(end, _)| *end).collect()
 }
 
-fn chunk(chunks: &BTreeMap<Micros, Vec<Vec<ArrayRef>>>, slice_end: Micros, place: Place) -> &[ArrayRef] {
-    chunks.get(&slice_end).and_then(|c| c.get(place.chunk as usize)).map_or(&[], Vec::as_slice)
-}
-
 /// Merges groups of a slice, each with its key, with what `neighbour` names of the key: before the slice, or
 /// after it.
-fn merged(
+fn merged<'h>(
     parts: &mut Parts<'_>,
     slice_end: Micros,
     groups: &[(u32, u32)],
-    chunks: &BTreeMap<Micros, Vec<Vec<ArrayRef>>>,
+    known: &HashMap<Micros, Merged, FixedState>,
     from: impl Fn(Micros, u32) -> From,
     before: bool,
-    neighbour: impl Fn(u32) -> Option<(Micros, Place)>,
+    neighbour: impl Fn(u32) -> Option<&'h Held>,
 ) -> Result<Vec<ArrayRef>, Error> {
     let Some(pane) = parts.panes.get_mut(&slice_end) else { return Ok(Vec::new()) };
     pane.states()?;
@@ -280,8 +290,11 @@ fn merged(
         if !before {
             merge.add(target, From::Slice(slice_end), *group, || pane.saved());
         }
-        if let Some((end, place)) = neighbour(*key) {
-            merge.add(target, from(end, place.chunk), place.row, || chunk(chunks, end, place));
+        if let Some(held) = neighbour(*key)
+            && let Some(merged) = known.get(&held.slice_end)
+        {
+            let (chunk, row) = merged.place(held.group);
+            merge.add(target, from(held.slice_end, chunk), row, || merged.chunk(chunk));
         }
         if before {
             merge.add(target, From::Slice(slice_end), *group, || pane.saved());
