@@ -2,6 +2,7 @@
 
 use std::cmp::Ordering;
 
+use super::grow::MUCH;
 use super::value::Value;
 
 #[derive(Debug, Clone, PartialEq)]
@@ -116,6 +117,11 @@ impl Expr {
     /// As a condition: NULL is not true.
     pub fn holds(&self, row: &[Value]) -> Result<bool, Failed> {
         Ok(self.on(row)? == Value::Bool(true))
+    }
+
+    /// Whether it is a product that hardly fits its type.
+    pub fn is_huge(&self) -> bool {
+        matches!(self, Self::Call(Op::Multiply, factors) if factors.contains(&int(MUCH)))
     }
 
     /// The columns that it reads.

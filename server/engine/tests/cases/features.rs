@@ -44,7 +44,7 @@ impl Draw<'_> {
         kinds.extend(added);
         let mut readable: Vec<(usize, Kind)> = (0..).zip(kinds.iter().copied()).collect();
         for (aggregate, kind) in &aggregates {
-            if !aggregate.what.is_rounded() {
+            if !aggregate.what.is_rounded() && !is_huge(aggregate) {
                 readable.push((kinds.len(), *kind));
             }
             kinds.push(*kind);
@@ -211,6 +211,11 @@ impl Draw<'_> {
             _ => return None,
         })
     }
+}
+
+/// Whether its result is too large to compute with.
+fn is_huge(aggregate: &Aggregate) -> bool {
+    matches!(aggregate.what, What::Min | What::Max) && aggregate.argument.is_huge()
 }
 
 /// Only the frames that something is computed over.

@@ -23,7 +23,7 @@ pub const TEXTS: [&str; 6] = ["ann", "bob", "7", "-3", "x", ""];
 pub const SYMBOLS: [&str; 3] = ["view", "click", "buy"];
 
 /// Times this, all but few numbers are too large.
-const MUCH: i64 = 4_611_686_018_427_387_904;
+pub const MUCH: i64 = 4_611_686_018_427_387_904;
 
 impl Scope {
     pub fn has(&self, kind: Kind) -> bool {

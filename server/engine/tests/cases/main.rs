@@ -146,7 +146,11 @@ fn definitions_give_what_they_say() {
                     let case = Case::of(seed);
                     match case.run() {
                         Ok(of_case) => own.merge(of_case),
-                        Err(problem) => failures.lock().unwrap().push((seed, problem)),
+                        Err(problem) => {
+                            // At once: a long run may be ended before it tells.
+                            let _ = writeln!(std::io::stderr(), "MILLPOND_SEED={seed} fails");
+                            failures.lock().unwrap().push((seed, problem));
+                        }
                     }
                 }
                 coverage.lock().unwrap().merge(own);
