@@ -14,7 +14,7 @@ from tests.definitions import CTR, CTR_SQL, WIDE, WIDE_SQL
 from tests.harness import feeding
 from tests.harness.events import MINUTE, T0, encode, generate, schema
 from tests.oracle import verify
-from tests.test_windows import by_user, sessions
+from tests.test_windows import by_user, hop, sessions
 
 EVENT = schema("event")
 BUDGET = 200_000
@@ -94,7 +94,7 @@ def last_values(server, group: str) -> dict[tuple[str, int], tuple]:
 
 
 def test_operators_with_a_tenth_of_their_state_in_memory(make_server):
-    """Sessions and rolling features of many keys, with kills: the rows are those of a recomputation."""
+    """Sessions, sliding windows and rolling features of many keys, with kills: the rows are those of a recomputation."""
     server = make_server(
         {
             "MILLPOND_PIPELINE__MEMORY_BUDGET_BYTES": str(BUDGET),
@@ -109,6 +109,8 @@ def test_operators_with_a_tenth_of_their_state_in_memory(make_server):
     definitions = {
         "visits": """SELECT user_id, COUNT(*) AS n, SUM(item_id) AS items
             FROM SESSION(events PARTITION BY user_id, DESCRIPTOR(ts), INTERVAL '5' MINUTES) GROUP BY user_id, window_end""",
+        "sliding": """SELECT user_id, COUNT(*) AS n, SUM(item_id) AS items
+            FROM HOP(events, DESCRIPTOR(ts), INTERVAL '30' SECONDS, INTERVAL '5' MINUTES) GROUP BY user_id, window_end""",
         "recent": f"SELECT user_id, ts, COUNT(*) OVER w AS n, SUM(item_id) OVER w AS items FROM events WINDOW w AS ({over})",
     }
     for name, sql in definitions.items():
@@ -134,6 +136,8 @@ def test_operators_with_a_tenth_of_their_state_in_memory(make_server):
         epochs = server.get(f"/api/v1/feature-groups/{name}/1/epochs", limit=1000)["epochs"]
         assert sum(epoch["checkpoint"] for epoch in epochs) > 10, f"{name}: there was never too much of it"
     assert last_values(server, "recent") == rolling(rows, 5 * MINUTE)
+    slid = {identity: (n, items) for identity, (n, items, _) in hop(rows, 30 * SECOND, 5 * MINUTE).items()}
+    assert last_values(server, "sliding") == slid
     visits = {identity: (n, items) for identity, (n, items, _) in sessions(rows, 5 * MINUTE).items()}
     assert last_values(server, "visits") == visits
 

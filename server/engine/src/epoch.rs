@@ -16,6 +16,7 @@
 
 mod checkpoint;
 mod close;
+mod cold;
 mod emit;
 mod emitted;
 mod evaluate;
@@ -46,7 +47,7 @@ pub use emitted::{Emitted, Op};
 pub(crate) use plan::depends_on_window;
 pub(crate) use rolling::kept;
 pub use spill::Memory;
-pub(crate) use spill::{joins, leaves_groups};
+pub(crate) use spill::joins;
 pub use upsert::Upsert;
 
 use self::lanes::{Derived, Lanes};

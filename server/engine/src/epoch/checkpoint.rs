@@ -60,7 +60,7 @@ fn restore_chunk(plan: &Plan, panes: &mut BTreeMap<Micros, Pane>, chunk: &[State
         btree_map::Entry::Vacant(place) => place.insert(Pane::new(&plan.key_schema)?),
     };
     let rows = chunk.iter().map(|row| (row.key.key.as_slice(), row.value.as_slice()));
-    pane.restore(&plan.key_schema, &plan.state, rows).map_err(|e| state_error(slice_end, &e))
+    pane.restore(&plan.key_schema, &plan.functions, &plan.state, rows).map_err(|e| state_error(slice_end, &e))
 }
 
 impl Windowed {
@@ -70,10 +70,17 @@ impl Windowed {
         for (operator, slice_end) in std::mem::take(&mut self.dropped) {
             output.state.push(StateChange::drop_slice(operator, slice_end));
         }
+        self.ages.checkpoint();
         for (slice_end, pane) in &mut self.panes {
             let mut changed = pane.take_changed();
             if changed.is_empty() {
                 continue;
+            }
+            if let Some(shared) = self.shared.as_ref().filter(|_| self.cold.is_attached()) {
+                let keys = shared.directory.keys_of(*slice_end);
+                for key in changed.iter().filter_map(|group| keys.get(*group as usize)) {
+                    self.ages.note(*key);
+                }
             }
             pane.groups.sort_for_store(&mut changed);
             let taken = UInt32Array::from_iter_values(changed.iter().copied());

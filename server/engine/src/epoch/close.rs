@@ -111,6 +111,9 @@ impl Windowed {
                 None => self.panes.get(&window_end).map_or(0, |pane| {
                     if pane.is_cold { enough.saturating_add(1) } else { pane.groups.len() }
                 }),
+                Some(_) if self.moving(window_end).any(|(end, _)| self.cold.has(end)) => {
+                    enough.saturating_add(1)
+                }
                 Some(_) => {
                     let owed = self.owed.0.get(&window_end).map_or(0, BTreeMap::len);
                     owed + self.moving(window_end).map(|(_, pane)| pane.groups.len()).sum::<usize>()
@@ -227,6 +230,7 @@ impl Windowed {
     /// All keys that get a row when a window closes, in order: their slices in the window are others than
     /// in the window before, or late records changed them.
     fn shared_due(&mut self, window_end: Micros) -> Result<Vec<u32>, Error> {
+        self.recall_moving(window_end)?;
         let moving: Vec<Micros> = self.moving(window_end).map(|(end, _)| end).collect();
         let order = |end: &Micros| self.panes.get_mut(end).map(|pane| pane.groups.order());
         let orders: Vec<_> = moving.iter().map(order).collect();
@@ -241,7 +245,7 @@ impl Windowed {
     }
 
     /// The slices that are in a window and not in the one before, or the other way round.
-    fn moving(&self, window_end: Micros) -> impl Iterator<Item = (Micros, &Pane)> {
+    pub(super) fn moving(&self, window_end: Micros) -> impl Iterator<Item = (Micros, &Pane)> {
         let layout = self.plan.layout;
         let before = layout.before(window_end);
         let entering = self.panes.range((Bound::Excluded(before), Bound::Included(window_end)));

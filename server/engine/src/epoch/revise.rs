@@ -22,17 +22,18 @@ pub(super) struct Touches(BTreeMap<Micros, Touch>);
 #[derive(Default)]
 struct Touch {
     groups: BTreeSet<u32>,
-    /// Groups from this one on are new.
-    new_from: u32,
+    /// Those of them that are new.
+    new: BTreeSet<u32>,
 }
 
 impl Touches {
     /// Notes groups of a slice that had `known` groups before.
     pub(super) fn note(&mut self, slice_end: Micros, groups: &[usize], known: u32) {
-        let touch = self.0.entry(slice_end).or_insert(Touch { groups: BTreeSet::new(), new_from: known });
+        let touch = self.0.entry(slice_end).or_default();
         let mut groups: Vec<u32> = groups.iter().map(|g| *g as u32).collect();
         groups.sort_unstable();
         groups.dedup();
+        touch.new.extend(groups.iter().filter(|group| **group >= known));
         touch.groups.extend(groups);
     }
 }
@@ -114,7 +115,7 @@ impl Windowed {
         let held = self.shared.as_ref().map(|s| s.directory.found_within(key, before, slice_end));
         let group = held.and_then(<[_]>::first).map(|h| h.group);
         let touch = self.touched.0.get(&slice_end);
-        touch.zip(group).is_some_and(|(touch, group)| group >= touch.new_from)
+        touch.zip(group).is_some_and(|(touch, group)| touch.new.contains(&group))
     }
 
     /// The states of keys over a window, a row for each.
@@ -204,6 +205,7 @@ impl Windowed {
             if pane.durable {
                 self.dropped.insert((crate::state::AGGREGATE, slice_end));
             }
+            drop(self.cold.retire(slice_end.next()));
         }
     }
 }

@@ -11,10 +11,10 @@ use std::sync::Arc;
 
 use super::windowed::{Windowed, state_error};
 use super::{Emission, Engine, Error, Operator};
-use crate::query::{FeatureQuery, Node, Relation, Shape};
-use crate::state::{AGGREGATE, JOIN, KeyGroups, StateView, view};
+use crate::query::{FeatureQuery, Node, Relation};
+use crate::state::{AGGREGATE, JOIN, KeyGroups, OWED, StateView, view};
 use crate::time::Micros;
-use crate::window::{Layout, Pane, Shared};
+use crate::window::{Pane, Shared};
 use crate::workers::Workers;
 
 /// What the state of an engine takes of the memory, in bytes and about.
@@ -39,10 +39,10 @@ impl Engine {
         watermark: Micros,
         state: Arc<dyn StateView>,
     ) -> Result<Self, Error> {
-        // Operators that leave their keys in the store have none of their entries read here.
-        let (leaves_groups, joins) = (leaves_groups(&query), joins(&query.input));
+        // What is not left in the store: rows that are owed, and what is looked up.
+        let joins = joins(&query.input);
         let is_read = move |operator: u16| match operator.checked_sub(JOIN) {
-            None => !leaves_groups,
+            None => operator == OWED,
             Some(number) => joins.get(usize::from(number / 2)).is_none_or(|is_join| !is_join),
         };
         // The operators take rows, not results: the first one that cannot be read ends the iteration.
@@ -89,14 +89,6 @@ impl Engine {
     }
 }
 
-/// Whether groups of the query's operator may stay in the store.
-pub(crate) fn leaves_groups(query: &FeatureQuery) -> bool {
-    match &query.shape {
-        Shape::Windowed(windowed) => !Layout::new(windowed.window).is_shared(),
-        Shape::Rolling(_) => false,
-    }
-}
-
 /// Of each join and lookup, by its number, whether it is a join.
 pub(crate) fn joins(relation: &Relation) -> Vec<bool> {
     match &relation.node {
@@ -115,7 +107,7 @@ impl Windowed {
         key_groups: KeyGroups,
     ) -> Result<(), Error> {
         if self.shared.is_some() {
-            return Ok(());
+            return self.leave_keys_in(view, key_groups);
         }
         for slice_end in view::slices(&**view, AGGREGATE)? {
             if let btree_map::Entry::Vacant(place) = self.panes.entry(slice_end) {
@@ -129,11 +121,20 @@ impl Windowed {
     pub(super) fn taken(&self) -> Memory {
         let panes = self.panes.values().map(Pane::bytes).sum::<usize>();
         let shared = self.shared.as_ref().map_or(0, Shared::bytes);
-        let in_memory = self.panes.values().filter(|pane| self.view.is_some() && pane.groups.len() > 0);
-        Memory { bytes: panes + shared, evictable: in_memory.map(Pane::bytes).sum() }
+        let in_memory = self.panes.values().filter(|pane| pane.groups.len() > 0).map(Pane::bytes);
+        let evictable = match in_memory.sum() {
+            0 => 0,
+            groups if self.view.is_some() => groups,
+            groups if self.cold.is_attached() => groups + shared,
+            _ => 0,
+        };
+        Memory { bytes: panes + shared + self.cold.bytes(), evictable }
     }
 
     pub(super) fn let_go(&mut self, bytes: usize) -> Result<(), Error> {
+        if self.shared.is_some() {
+            return self.let_go_of_keys(bytes);
+        }
         if self.view.is_none() {
             return Ok(());
         }

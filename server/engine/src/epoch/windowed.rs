@@ -16,7 +16,7 @@ use super::records::{Rows, Verdicts};
 use super::revise::{Owed, Touches};
 use super::{CloseCursor, Emission, Error, Memory, Output, checkpoint, stage};
 use crate::query::FeatureQuery;
-use crate::state::{KeyGroups, StateRow, StateView, codec};
+use crate::state::{AGGREGATE, Ages, Cold, KeyGroups, StateRow, StateView, codec};
 use crate::time::Micros;
 use crate::window::{Ordered, Pane, Shared, Stored};
 
@@ -47,6 +47,10 @@ pub(super) struct Windowed {
     pub(super) view: Option<(Arc<dyn StateView>, KeyGroups)>,
     /// Rows of windows that are being closed, some of which lay in the store alone.
     pub(super) recalled: BTreeMap<Micros, Ordered>,
+    /// Where windows share slices: keys that are not in memory.
+    pub(super) cold: Cold,
+    /// By the number of the key.
+    pub(super) ages: Ages,
 }
 
 impl Lane for Windowed {
@@ -81,6 +85,8 @@ impl Lane for Windowed {
             dropped: BTreeSet::new(),
             view: None,
             recalled: BTreeMap::new(),
+            cold: Cold::new(AGGREGATE, 0),
+            ages: Ages::default(),
         })
     }
 
@@ -113,6 +119,7 @@ impl Lane for Windowed {
 
     fn take(&mut self, rows: Keyed) -> Result<(), Error> {
         self.closing.clear();
+        self.recall(&rows)?;
         let slice = self.plan.layout.slice();
         by_slice(&rows.starts, &rows.columns, &mut |start, columns, rows| {
             self.update_slice(Micros(start) + slice, columns, rows)

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 pub(super) use self::text::{length, sql};
 use super::functions::{self, Bound};
-use crate::epoch::{joins, leaves_groups};
+use crate::epoch::joins;
 use crate::query::{
     FeatureQuery, Function, IntervalJoin, JoinKind, LookupJoin, Node, Relation, Rolling, Shape, Window,
 };
@@ -112,18 +112,8 @@ impl FeatureQuery {
         let mut memory =
             "what the memory budget has no room for lies in the store alone, and is read when it is wanted"
                 .to_owned();
-        let joins = joins(&self.input);
-        match (leaves_groups(self), joins.contains(&true), joins.contains(&false)) {
-            (true, _, false) => {}
-            (true, _, true) => {
-                memory.push_str("; but what is looked up, and what waits for it, is all in memory")
-            }
-            (false, true, _) => {
-                memory.push_str("; but this is said of rows of joins alone, all else is in memory")
-            }
-            (false, false, _) => {
-                "all of it is in memory, whatever the memory budget is".clone_into(&mut memory)
-            }
+        if joins(&self.input).contains(&false) {
+            memory.push_str("; but what is looked up, and what waits for it, is all in memory");
         }
         memory
     }

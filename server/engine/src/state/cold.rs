@@ -222,6 +222,28 @@ impl Cold {
         Ok(wanted)
     }
 
+    /// Asks for all cold keys that have entries in a slice.
+    pub(crate) fn within(
+        &mut self,
+        slice_end: Micros,
+        is_known: &dyn Fn(&[u8]) -> bool,
+        wanted: &mut Wanted,
+    ) -> Result<(), Unreadable> {
+        let mut entries = 0;
+        self.read(slice_end, is_known, &mut |rows| {
+            entries += rows.len();
+            for row in rows {
+                wanted.push(self.key(row));
+            }
+            Ok::<(), Unreadable>(())
+        })?;
+        match self.slices.get_mut(&slice_end) {
+            Some(slice) if entries > 0 => slice.entries = Some(entries),
+            _ => drop(self.slices.remove(&slice_end)),
+        }
+        Ok(())
+    }
+
     /// The greatest of what `of` says of entries of cold keys, in the last slice that has any.
     pub(crate) fn last<E: From<Unreadable>>(
         &self,

@@ -96,6 +96,14 @@ impl Pane {
             kept.select_nth_unstable_by_key(last, |group| std::cmp::Reverse(last_change(group)));
         }
         kept.truncate(keep);
+        self.keep(schema, kept)?;
+        Ok(true)
+    }
+
+    /// Right after a checkpoint that is durable: keeps these groups in memory.
+    pub(crate) fn keep(&mut self, schema: &SchemaRef, kept: Vec<u32>) -> Result<(), Error> {
+        let (total, keep) = (self.groups.len(), kept.len());
+        let last_change = |group: &u32| self.last_change.get(*group as usize).copied().unwrap_or_default();
         let mut left = Self { checkpoints: self.checkpoints, touched: self.touched, ..Self::cold(schema)? };
         if keep > 0 {
             let keys = key::decode(kept.iter().map(|group| self.groups.key(*group)), schema)?;
@@ -108,7 +116,7 @@ impl Pane {
             left.aggregates = std::mem::replace(&mut self.aggregates, Aggregates::new());
         }
         *self = left;
-        Ok(true)
+        Ok(())
     }
 
     /// Groups after a key (`None`: from the first on) in the order of their keys, at most `limit`, with their states:

@@ -58,6 +58,11 @@ impl Directory {
         self.chains.find(key)
     }
 
+    /// The numbers of all keys.
+    pub(crate) fn keys(&self) -> impl Iterator<Item = u32> {
+        self.chains.iter()
+    }
+
     /// A key, encoded.
     pub(crate) fn key(&self, number: u32) -> &[u8] {
         self.chains.key(number)

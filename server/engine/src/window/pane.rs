@@ -100,6 +100,7 @@ impl Pane {
     pub(crate) fn restore<'r>(
         &mut self,
         schema: &SchemaRef,
+        functions: &[Function],
         state: &[codec::Column],
         rows: impl Iterator<Item = (&'r [u8], &'r [u8])> + Clone,
     ) -> Result<(), Error> {
@@ -112,6 +113,6 @@ impl Pane {
             return Err(Error::Twice);
         }
         self.durable = true;
-        self.aggregates.append(columns)
+        self.aggregates.add(functions, columns, known, count)
     }
 }

@@ -127,6 +127,9 @@ impl Shared {
 
     /// Computes prefixes of some groups of a slice; those of the slices before it are there.
     fn prefix(&mut self, slice_end: Micros, groups: &[u32], parts: &mut Parts<'_>) -> Result<(), Error> {
+        if groups.is_empty() {
+            return Ok(());
+        }
         let block = parts.layout.block(slice_end);
         let before = Micros(slice_end.0.saturating_sub(1));
         let groups = self.keys(slice_end, groups);
@@ -138,6 +141,9 @@ impl Shared {
 
     /// Computes suffixes of some groups of a slice; those of the slices after it are there.
     fn suffix(&mut self, slice_end: Micros, groups: &[u32], parts: &mut Parts<'_>) -> Result<(), Error> {
+        if groups.is_empty() {
+            return Ok(());
+        }
         let boundary = parts.layout.block(slice_end) + parts.layout.size();
         let groups = self.keys(slice_end, groups);
         let neighbour = |key: u32| self.directory.within(key, slice_end, boundary).first();
@@ -160,20 +166,14 @@ impl Shared {
         for slice_end in back.into_iter().rev() {
             let block = parts.layout.block(slice_end);
             let changed = |slices: &BTreeSet<Micros>| slices.range(block.next()..=slice_end).next().is_some();
-            let groups = self.affected(touched, slice_end, changed);
-            if !groups.is_empty() {
-                self.prefix(slice_end, &groups, parts)?;
-            }
+            self.prefix(slice_end, &self.affected(touched, slice_end, changed), parts)?;
         }
         if self.boundary.is_none() {
             return Ok(());
         }
         for slice_end in slices(parts, boundary - parts.layout.size(), boundary) {
             let changed = |slices: &BTreeSet<Micros>| slices.range(slice_end..=boundary).next().is_some();
-            let groups = self.affected(touched, slice_end, changed);
-            if !groups.is_empty() {
-                self.suffix(slice_end, &groups, parts)?;
-            }
+            self.suffix(slice_end, &self.affected(touched, slice_end, changed), parts)?;
         }
         Ok(())
     }

@@ -68,7 +68,9 @@ fn rolling() -> Arc<FeatureQuery> {
 #[test]
 fn only_what_is_wanted_is_in_memory() {
     let sessions = query("SESSION(events, DESCRIPTOR(ts), INTERVAL '100' SECONDS)");
-    for (query, lateness) in [(sessions.clone(), 0), (sessions, 70), (rolling(), 0), (rolling(), 70)] {
+    let hop = query("HOP(events, DESCRIPTOR(ts), INTERVAL '20' SECONDS, INTERVAL '100' SECONDS)");
+    let queries = [sessions, hop, rolling()];
+    for (query, lateness) in queries.iter().flat_map(|query| [(query, 0), (query, 70)]) {
         let emission = Emission { allowed_lateness: Span(lateness * SECOND), on_update: false };
         let (mut one, mut other) =
             (Pipeline::new(query.clone(), emission), Pipeline::new(query.clone(), emission));
