@@ -58,6 +58,8 @@ pub struct Commits {
     pub writer: Option<Writer>,
     /// An epoch is being written.
     pub is_writing: bool,
+    /// Another epoch waits to be computed: where none does, nothing is gained by having somebody else write.
+    pub is_behind: bool,
     /// Where it is committed.
     pub store: Arc<Store>,
     /// A close goes through at most this many keys in one epoch.
@@ -230,7 +232,7 @@ impl Commits {
         let job = Job { stepped, started, taken };
         self.settle()?;
         match &self.writer {
-            Some(writer) if !checkpoint => {
+            Some(writer) if self.is_behind && !checkpoint => {
                 writer.send(job)?;
                 self.is_writing = true;
             }

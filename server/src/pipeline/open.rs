@@ -93,6 +93,7 @@ pub fn open(parts: Parts<'_>) -> Result<Pipeline, Stop> {
             committed,
             writer: None,
             is_writing: false,
+            is_behind: false,
             store: Arc::clone(store),
             max_rows: parts.max_rows,
             checkpoints,

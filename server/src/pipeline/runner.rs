@@ -130,6 +130,7 @@ fn commit(
         }
         let Ok(harvest) = harvests.recv() else { break };
         waiting.fetch_sub(1, Ordering::Relaxed);
+        commits.is_behind = !harvests.is_empty();
         let taken = take(commits, harvest, board);
         if told_epoch != commits.committed.epoch && told_at.elapsed() >= TELL_EVERY {
             (told_at, told_epoch) = (Instant::now(), commits.committed.epoch);
